@@ -1,0 +1,1 @@
+"""Compile InternLM checkpoints ahead of time to the CPU at hand, and run them."""

@@ -1,0 +1,5 @@
+"""`python -m ilmari`."""
+
+from ilmari.cli.app import main
+
+main()

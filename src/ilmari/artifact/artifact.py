@@ -1,0 +1,104 @@
+"""An artifact on disk, checked and ready to run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from numpy.typing import NDArray
+
+from ilmari.artifact import params
+from ilmari.artifact.manifest import FileRecord, Manifest, read_manifest
+from ilmari.errors import ArtifactError
+from ilmari.kernels.target import check_host
+
+KERNELS = "kernels.o"
+TOKENIZER = "tokenizer"
+_CHUNK = 8 << 20
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A compiled model: its folder and its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: Path) -> Artifact:
+        """Read the manifest only; enough to say what the artifact is.
+
+        Raises:
+            ArtifactError: no artifact, or one that this version does not read.
+        """
+        return cls(folder, read_manifest(folder))
+
+    @classmethod
+    def load(cls, folder: Path) -> Artifact:
+        """Open an artifact to run it: this CPU can, and no file is missing, truncated or altered.
+
+        Raises:
+            ArtifactError, TargetError: with the reason.
+        """
+        artifact = cls.open(folder)
+        check_host(artifact.manifest.target, str(folder))
+        artifact._check_sizes()
+        # Reading everything once also brings the weights into the page cache.
+        artifact._check_digests("xxh3", xxhash.xxh3_128)
+        return artifact
+
+    def verify(self, report: Callable[[int, int], None]) -> None:
+        """Check the SHA-256 of every file, and every tensor's shape and offset; report(done, total) counts bytes.
+
+        Raises:
+            ArtifactError: naming the first file that is not as it was written.
+        """
+        self._check_sizes()
+        self._check_digests("sha256", hashlib.sha256, report)
+        params.check_header(self.folder / params.FILE_NAME, self.manifest.plan)
+
+    def params(self) -> Mapping[str, NDArray[Any]]:
+        """The packed parameters by the plan's names, memory-mapped."""
+        return params.map_params(self.folder / params.FILE_NAME, self.manifest.plan)
+
+    def _check_sizes(self) -> None:
+        for record in self.manifest.files:
+            path = self.folder / record.path
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise ArtifactError(f"{path} is missing ({error.strerror}); compile the model again.") from error
+            if size != record.size:
+                word = "truncated" if size < record.size else "too long"
+                raise ArtifactError(
+                    f"{path} is {word}: it has {size:,} bytes and was written with {record.size:,}; "
+                    "compile the model again."
+                )
+
+    def _check_digests(
+        self, field: str, algorithm: Callable[[], Any], report: Callable[[int, int], None] | None = None
+    ) -> None:
+        total = sum(record.size for record in self.manifest.files)
+        done = 0
+
+        def check(record: FileRecord) -> None:
+            nonlocal done
+            digest = algorithm()
+            with (self.folder / record.path).open("rb", buffering=0) as file:
+                while data := file.read(_CHUNK):
+                    digest.update(data)
+                    done += len(data)
+                    if report:
+                        report(done, total)
+            if digest.hexdigest() != getattr(record, field):
+                raise ArtifactError(
+                    f"{self.folder / record.path} was altered since it was written: its {field} digest differs; "
+                    "compile the model again."
+                )
+
+        for record in self.manifest.files:
+            check(record)

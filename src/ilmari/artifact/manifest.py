@@ -1,0 +1,107 @@
+"""What an artifact says about itself: `manifest.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ilmari.errors import ArtifactError
+from ilmari.kernels.isa import isa_named
+from ilmari.kernels.plan import Plan
+from ilmari.kernels.scheme import SCHEMES
+from ilmari.kernels.target import Target
+from ilmari.model.config import ModelConfig
+
+SCHEMA_VERSION = 1
+FILE_NAME = "manifest.json"
+MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of the artifact; size in bytes, digests in hexadecimal.
+
+    sha256 is what `verify` checks; xxh3, which is no protection against intent but reads at memory speed, is what every
+    load checks.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    xxh3: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that decides whether and how an artifact can run; lengths are in tokens."""
+
+    schema_version: int
+    ilmari_version: str
+    name: str
+    model: ModelConfig
+    scheme: str
+    activation: str
+    isa: str
+    target: Target
+    max_prompt_len: int
+    max_seq_len: int
+    tp: int
+    files: tuple[FileRecord, ...]
+
+    @property
+    def plan(self) -> Plan:
+        """The shapes of its kernels and parameters."""
+        return Plan(self.model, SCHEMES[self.scheme], isa_named(self.isa))
+
+
+_ADAPTER = TypeAdapter(Manifest)
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The file's content; its last field is the SHA-256 of all the others, so that an edited manifest is noticed."""
+    fields = asdict(manifest)
+    return (json.dumps({**fields, "digest": _digest(fields)}, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the artifact in `folder`.
+
+    Raises:
+        ArtifactError: there is none, or it is from another version, altered or malformed.
+    """
+    path = folder / FILE_NAME
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES)
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            f"{folder} is not a compiled model: it has no {FILE_NAME}; make one with `ilmari compile CONFIG.yaml`."
+        ) from error
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}).") from error
+    try:
+        fields = json.loads(data)
+        version, digest = fields["schema_version"], fields.pop("digest")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{path} is damaged: it is not a whole manifest; compile the model again.") from error
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} has schema version {version!r} and this ilmari reads version {SCHEMA_VERSION}; "
+            "compile the model again, or install the version that made it."
+        )
+    if digest != _digest(fields):
+        raise ArtifactError(f"{path} was altered since it was written: its digest differs; compile the model again.")
+    try:
+        return _ADAPTER.validate_python(fields)
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ArtifactError(f"{path} is malformed at `{field}`; compile the model again.") from error
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

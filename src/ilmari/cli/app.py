@@ -1,0 +1,40 @@
+"""The command `ilmari`: a table of verbs, one file each, that import what is heavy only when they run."""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from ilmari.cli.compile import compile_command
+from ilmari.cli.errors import run
+
+VERBS = {
+    "compile": compile_command,
+}
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+for _name, _command in VERBS.items():
+    app.command(_name)(_command)
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and end the command, if `--version` was given."""
+    if wanted:
+        print(f"ilmari {version('ilmari')}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+]
+
+
+@app.callback()
+def ilmari(version: VersionOption = False) -> None:
+    """Compile InternLM checkpoints ahead of time to the CPU at hand, and run them."""
+
+
+def main() -> None:
+    """Entry point of `ilmari` and `python -m ilmari`."""
+    sys.exit(run(app, "ilmari"))

@@ -1,0 +1,43 @@
+"""How a command ends: the exit code, and one line instead of a traceback for what a user can mend."""
+
+import os
+import sys
+
+import typer
+
+from ilmari.errors import IlmariError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def run(app: typer.Typer, name: str) -> int:
+    """Run a command line to its exit code: 0, 2 for a user's mistake, 130 after Ctrl-C, 1 for a closed pipe."""
+    code = _run(app, name)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone; give the interpreter's own flush at exit somewhere to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _run(app: typer.Typer, name: str) -> int:
+    try:
+        app(prog_name=name)
+    except IlmariError as error:
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        code: object = INTERRUPTED
+    except SystemExit as end:
+        code = end.code
+    if code == INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _one_line(text: str) -> str:
+    """Escape what could move a terminal's cursor or colour it: messages quote files and arguments."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

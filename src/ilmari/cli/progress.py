@@ -1,0 +1,67 @@
+"""Progress of a long job on stderr: a bar for each step, or a line for each finished step where no terminal looks."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Report = Callable[[str, int, int], None]
+"""`report(step, done, total)`: steps come one after the other, and `done == total` ends one."""
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Show the steps of a job until the block ends; yields the function to report them to."""
+    console = Console(stderr=True)
+    if console.is_terminal and not console.is_dumb_terminal:
+        with _bars(console) as bars:
+            yield _BarReport(bars)
+    else:
+        yield _LineReport()
+
+
+def _bars(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    return Progress(*columns, console=console)
+
+
+class _BarReport:
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if step not in self._tasks:
+            self._tasks[step] = self._bars.add_task(step, total=total)
+        self._bars.update(self._tasks[step], completed=done, total=total)
+
+
+class _LineReport:
+    """Counts a step's seconds from the end of the one before, so that a step may report only once."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if done == total:
+            now = time.monotonic()
+            print(f"{step}: {now - self._began:.1f} s", file=sys.stderr, flush=True)
+            self._began = now

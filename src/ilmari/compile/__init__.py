@@ -1,0 +1,1 @@
+"""From a recipe to an artifact: configuration, packing and the ordered pipeline."""

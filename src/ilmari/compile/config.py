@@ -1,0 +1,173 @@
+"""From the vendor's YAML to what one compilation needs: parse the recipe, then resolve it or refuse it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ilmari.compile.override import apply_override, parse_override
+from ilmari.compile.schema import VendorConfig, given_keys, validate
+from ilmari.compile.yaml_reader import read_yaml
+from ilmari.errors import ConfigError
+
+LENGTH_STEP = 16
+"""Prompt and sequence limits are multiples of this many tokens."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A YAML file whose keys are all known and typed; `resolve` says whether it can be compiled."""
+
+    source: Path
+    keys: VendorConfig
+
+
+@dataclass(frozen=True)
+class CompileConfig:
+    """What one compilation needs.
+
+    `max_prompt_len` and `max_seq_len` are in tokens; `scheme` is "fp16" or "w8a16"; `output` is the artifact's folder;
+    `notices` are sentences about keys that have no effect. Relative paths are relative to the current folder.
+    """
+
+    source: Path
+    name: str
+    checkpoint: Path
+    max_prompt_len: int
+    max_seq_len: int
+    scheme: str
+    output: Path
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Scheme:
+    """A weight scheme of the vendor: the `backend.dtype` it goes with, and what is absent here, with the way past."""
+
+    dtype: str
+    absent: str | None = None
+    way_past: str | None = None
+
+
+_SCHEMES = {
+    "fp16": _Scheme("fp16"),
+    "w8a16": _Scheme("int8"),
+    "w8a16_gptq": _Scheme("int8", "GPTQ", "--set frontend.quantize.type=w8a16"),
+    "w16kv8": _Scheme("int8", "an int8 KV cache", "--set backend.dtype=fp16 --set frontend.quantize=null"),
+}
+_SCHEME_OF_DTYPE = {"fp16": "fp16", "int8": "w8a16"}
+
+_NO_EFFECT = {
+    "frontend.model_kwargs.b2s": "it sets throughput against latency in serving, and nothing serves an artifact yet",
+    "frontend.model_kwargs.model_arch": "models are built in, no code or config_vacc.json of the checkpoint is used",
+    "frontend.model_kwargs.align_qkv": "it aligns heads between tensor-parallel ranks, and there is one rank",
+    "frontend.quantize.device": "rounding to nearest needs no calibration and runs on the CPU",
+    "frontend.quantize.calib_args": "rounding to nearest needs no calibration",
+    "backend.type": "there is no VACC silicon in the open, so this compiles for the CPU",
+    "backend.merge_params": "the layout of an artifact's parameter files is fixed",
+    "backend.compile.data_type": "it is a switch of the vendor's compiler without a counterpart here",
+    "backend.compile.gather_data_vccl_dsp_enable": "it saves memory in the vendor's compiler, which is not used here",
+    "dataset": "neither fp16 nor rounding to nearest needs calibration data",
+    "workspace.workers": "one process compiles",
+}
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> CompileConfig:
+    """Read a vendor YAML file, change it by `KEY=VALUE` overrides, and resolve it.
+
+    Raises:
+        ConfigError: as `parse_recipe` and `resolve`.
+    """
+    return resolve(parse_recipe(path, overrides))
+
+
+def parse_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and type every key of a vendor YAML file, whether or not it can be compiled here.
+
+    Args:
+        path: the YAML file.
+        overrides: `a.b.c=VALUE`, applied in order; see `parse_override`.
+
+    Raises:
+        ConfigError: the file or an override is malformed, or a key is unknown, missing or of a wrong type.
+    """
+    changes = [parse_override(text) for text in overrides]
+    tree = read_yaml(path)
+    for change in changes:
+        apply_override(tree, change)
+
+    def origin(key: str) -> str:
+        return next((change.origin for change in reversed(changes) if change.touches(key)), str(path))
+
+    return Recipe(path, validate(tree, origin))
+
+
+def resolve(recipe: Recipe) -> CompileConfig:
+    """Turn a recipe into a compilation.
+
+    Raises:
+        ConfigError: lengths that do not fit, keys that contradict each other, or a feature that is not there yet.
+    """
+    keys, source = recipe.keys, recipe.source
+    prompt, sequence = _lengths(recipe)
+    scheme = _scheme(recipe)
+    _refuse_absent(recipe, scheme)
+    given = [f"{key}." for key in given_keys(keys)]
+    return CompileConfig(
+        source=source,
+        name=keys.name,
+        checkpoint=Path(keys.frontend.checkpoint),
+        max_prompt_len=prompt,
+        max_seq_len=sequence,
+        scheme=scheme,
+        output=Path(keys.workspace.path) / keys.name,
+        notices=tuple(
+            f"`{key}` has no effect: {why}."
+            for key, why in _NO_EFFECT.items()
+            if any(path.startswith(f"{key}.") for path in given)
+        ),
+    )
+
+
+def _lengths(recipe: Recipe) -> tuple[int, int]:
+    (prompt,), (sequence,) = recipe.keys.frontend.shape.input_ids
+    good_sequence = _nearest_length(sequence)
+    good_prompt = min(_nearest_length(prompt), good_sequence)
+    if (prompt, sequence) != (good_prompt, good_sequence):
+        raise ConfigError(
+            f"{recipe.source}: `frontend.shape.input_ids` is [[{prompt}], [{sequence}]]; expected [[longest prompt], "
+            f"[longest sequence]], positive multiples of {LENGTH_STEP} with the prompt not longer than the sequence, "
+            f"such as [[{good_prompt}], [{good_sequence}]]."
+        )
+    return prompt, sequence
+
+
+def _nearest_length(length: int) -> int:
+    return max(LENGTH_STEP, (length + LENGTH_STEP // 2) // LENGTH_STEP * LENGTH_STEP)
+
+
+def _scheme(recipe: Recipe) -> str:
+    dtype, quantize = recipe.keys.backend.dtype, recipe.keys.frontend.quantize
+    if quantize is None or quantize.type is None:
+        return _SCHEME_OF_DTYPE[dtype]
+    needed = _SCHEMES[quantize.type].dtype
+    if dtype != needed:
+        raise ConfigError(
+            f"{recipe.source}: `backend.dtype` is {dtype} but `frontend.quantize.type` is {quantize.type}, which goes "
+            f"with {needed}; set `backend.dtype: {needed}`, or remove `frontend.quantize`."
+        )
+    return quantize.type
+
+
+def _refuse_absent(recipe: Recipe, scheme: str) -> None:
+    absent: list[tuple[str, str]] = []
+    tp = recipe.keys.frontend.model_kwargs.tp
+    if tp > 1:
+        absent.append((f"tensor parallelism (`frontend.model_kwargs.tp` is {tp})", "--set frontend.model_kwargs.tp=1"))
+    row = _SCHEMES[scheme]
+    if row.absent and row.way_past:
+        absent.append((f"{row.absent} (`frontend.quantize.type` is {scheme})", row.way_past))
+    if absent:
+        wanted, ways_past = zip(*absent, strict=True)
+        raise ConfigError(
+            f"{recipe.source}: asks for {' and '.join(wanted)}, not there yet; `{' '.join(ways_past)}` gets past it."
+        )

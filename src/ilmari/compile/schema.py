@@ -1,0 +1,206 @@
+"""The vendor's YAML as typed keys: every key of its tool, what each may hold, and the sentence for a wrong one."""
+
+import difflib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from ilmari.compile.yaml_reader import kind_of
+from ilmari.errors import ConfigError
+
+
+def _folder_name(name: str) -> str:
+    if name in (".", "..") or "/" in name or "\\" in name or len(name.encode()) > 200:
+        raise ValueError(name)
+    return name
+
+
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
+FolderName = Annotated[Text, AfterValidator(_folder_name)]
+Count = Annotated[int, Field(ge=1)]
+Lengths = Annotated[list[Annotated[list[int], Field(min_length=1, max_length=1)]], Field(min_length=2, max_length=2)]
+
+_FLAG = "true or false"
+_PATH = "a path"
+_COUNT = "an integer, 1 or more"
+
+
+class Block(BaseModel):
+    """A mapping of the file; each field's description completes the sentence "expected ..."."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Shape(Block):
+    """`frontend.shape`."""
+
+    input_ids: Lengths = Field(description="[[longest prompt], [longest sequence]], two integers in lists of their own")
+
+
+class ModelKwargs(Block):
+    """`frontend.model_kwargs`."""
+
+    tp: Count = Field(default=1, description=_COUNT)
+    b2s: bool | None = Field(default=None, description=_FLAG)
+    model_arch: Text | None = Field(default=None, description="a name such as vacc")
+    align_qkv: bool | None = Field(default=None, description=_FLAG)
+
+
+class CalibArgs(Block):
+    """`frontend.quantize.calib_args`."""
+
+    true_sequential: bool | None = Field(default=None, description=_FLAG)
+
+
+class Quantize(Block):
+    """`frontend.quantize`."""
+
+    type: Literal["w8a16", "w8a16_gptq", "w16kv8"] | None = Field(
+        default=None, description="w8a16, w8a16_gptq or w16kv8"
+    )
+    device: Text | None = Field(default=None, description="a device such as cuda:0")
+    calib_args: CalibArgs | None = Field(default=None, description="a mapping")
+
+
+class Frontend(Block):
+    """`frontend`: the model and its shape."""
+
+    checkpoint: Text = Field(description="the path of a Hugging Face folder")
+    type: Literal["huggingface"] = Field(default="huggingface", description="huggingface")
+    shape: Shape = Field(description="a mapping")
+    model_kwargs: ModelKwargs = Field(default_factory=ModelKwargs, description="a mapping")
+    quantize: Quantize | None = Field(default=None, description="a mapping")
+
+
+class BackendCompile(Block):
+    """`backend.compile`."""
+
+    data_type: int | None = Field(default=None, description="an integer")
+    gather_data_vccl_dsp_enable: bool | None = Field(default=None, description=_FLAG)
+
+
+class Backend(Block):
+    """`backend`: the precision and the code generator."""
+
+    type: Literal["tvm_vacc"] | None = Field(default=None, description="tvm_vacc")
+    dtype: Literal["fp16", "int8"] = Field(description="fp16 or int8")
+    merge_params: bool | None = Field(default=None, description=_FLAG)
+    compile: BackendCompile | None = Field(default=None, description="a mapping")
+
+
+class Dataset(Block):
+    """`dataset`: the calibration set."""
+
+    type: Literal["huggingface"] | None = Field(default=None, description="huggingface")
+    nsamples: Count | None = Field(default=None, description=_COUNT)
+    name: Literal["alpaca", "c4", "ceval"] | None = Field(default=None, description="alpaca, c4 or ceval")
+    path: Text | None = Field(default=None, description=_PATH)
+    seqlen: Count | None = Field(default=None, description=_COUNT)
+
+
+class Workspace(Block):
+    """`workspace`: where the artifact goes."""
+
+    path: Text = Field(description=_PATH)
+    workers: Count | None = Field(default=None, description=_COUNT)
+
+
+class VendorConfig(Block):
+    """The whole file."""
+
+    name: FolderName = Field(description="a plain folder name, without slashes, of at most 200 bytes")
+    frontend: Frontend = Field(description="a mapping")
+    backend: Backend = Field(description="a mapping")
+    dataset: Dataset | None = Field(default=None, description="a mapping")
+    workspace: Workspace = Field(description="a mapping")
+
+
+def _block_of(field: FieldInfo) -> type[Block] | None:
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Block)), None)
+
+
+def _walk(block: type[Block], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in block.model_fields.items():
+        yield prefix + name, field
+        if inner := _block_of(field):
+            yield from _walk(inner, f"{prefix}{name}.")
+
+
+KEYS: dict[str, FieldInfo] = dict(_walk(VendorConfig))
+"""Every key of the file by its full path, blocks included."""
+
+
+def given_keys(block: Block, prefix: str = "") -> Iterator[str]:
+    """The full paths of the values that a file really has, without their blocks; a null counts as absent."""
+    for name in type(block).model_fields:
+        value = getattr(block, name)
+        if isinstance(value, Block):
+            yield from given_keys(value, f"{prefix}{name}.")
+        elif name in block.model_fields_set and value is not None:
+            yield prefix + name
+
+
+def validate(tree: dict[str, object], origin: Callable[[str], str]) -> VendorConfig:
+    """Give a parsed file its types.
+
+    Args:
+        tree: what the YAML file and the overrides say.
+        origin: full key path -> what set it there, the beginning of the sentence about a mistake.
+
+    Raises:
+        ConfigError: the first mistake: an unknown key before any other.
+    """
+    try:
+        return VendorConfig.model_validate(tree)
+    except ValidationError as error:
+        # The misspelling of a required key is both unknown and missing: the first says more.
+        mistake = min(error.errors(include_url=False), key=lambda each: each["type"] not in _UNKNOWN)
+    keys = [str(part) for part in mistake["loc"]]
+    if mistake["type"] in _UNKNOWN:
+        sentence = unknown_key(keys)
+    elif mistake["type"] == "missing":
+        sentence = _missing(".".join(keys))
+    else:
+        sentence = _wrong(keys, tree)
+    raise ConfigError(f"{origin('.'.join(keys))}: {sentence}")
+
+
+_UNKNOWN = {"extra_forbidden", "invalid_key"}
+
+
+def unknown_key(keys: Sequence[str]) -> str:
+    """The sentence about a key path that the schema does not have, with the nearest key that it has."""
+    *blocks, name = keys
+    if "." in name:
+        return f"unknown key `{name}`; keys have no dots, so write the part behind each dot inside a mapping."
+    beside, elsewhere = {}, []
+    for path in KEYS:
+        parent, _, known = path.rpartition(".")
+        if parent == ".".join(blocks):
+            beside[known] = path
+        elif known == name:
+            elsewhere.append(path)
+    near = elsewhere or [beside[known] for known in difflib.get_close_matches(name, beside, n=1)]
+    hint = f"did you mean `{'` or `'.join(near)}`?" if near else f"the keys known there are {', '.join(beside)}."
+    return f"unknown key `{'.'.join(keys)}`; {hint}"
+
+
+def _missing(path: str) -> str:
+    required = (key for key, field in KEYS.items() if field.is_required() and not _block_of(field))
+    leaf = next(key for key in required if f"{key}.".startswith(f"{path}."))
+    return f"`{leaf}` is missing; expected {KEYS[leaf].description}."
+
+
+def _wrong(keys: list[str], tree: dict[str, object]) -> str:
+    while (path := ".".join(keys)) not in KEYS:  # what is left then are indices into a list
+        keys = keys[:-1]
+    value: Any = tree
+    for key in keys:
+        value = value[key]
+    text = json.dumps(value, ensure_ascii=False)
+    shown = text if len(text) <= 60 else f"{text[:60]}…"
+    return f"`{path}` is {shown} ({kind_of(value)}); expected {KEYS[path].description}."

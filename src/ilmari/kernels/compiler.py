@@ -1,0 +1,65 @@
+"""All kernels of a plan, compiled to one object file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tvm
+
+from ilmari.kernels.attention import attention, tile_tokens
+from ilmari.kernels.embedding import embedding
+from ilmari.kernels.linear_float import linear_float
+from ilmari.kernels.linear_int8 import linear_int8
+from ilmari.kernels.plan import Plan
+from ilmari.kernels.quantize_rows import quantize_rows
+from ilmari.kernels.rmsnorm import rmsnorm
+from ilmari.kernels.rope_append import rope_append
+from ilmari.kernels.silu_multiply import silu_multiply
+from ilmari.kernels.target import Target, tvm_target
+
+if TYPE_CHECKING:
+    from tvm.tirx import PrimFunc
+
+
+def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
+    """Every kernel of a model by the name the runner calls it, as a thunk: generating one takes a moment."""
+    config, isa = plan.config, plan.isa
+    heads, kv_heads, head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+    qkv, gate_up = plan.linears["qkv"], plan.linears["gate_up"]
+    table: dict[str, Callable[[], PrimFunc]] = {
+        "embedding": lambda: embedding(isa, config.vocab_size, config.hidden_size),
+        "rmsnorm": lambda: rmsnorm(isa, config.hidden_size, config.rms_norm_eps),
+        "rope_append": lambda: rope_append(isa, heads, kv_heads, head_dim, qkv.n),
+        "attention_prefill": lambda: attention(isa, heads, kv_heads, head_dim, tile_tokens(config.q_per_kv)),
+        "attention_decode": lambda: attention(isa, heads, kv_heads, head_dim, 1),
+        "silu_multiply": lambda: silu_multiply(isa, plan.intermediate, gate_up.n),
+    }
+    for name, shape in plan.linears.items():
+        if plan.byte_dot:
+            table[f"linear_{name}"] = lambda shape=shape: linear_int8(isa, shape)
+            table[f"quantize_{shape.k}"] = lambda k=shape.k: quantize_rows(isa, k)
+        else:
+            table[f"linear_{name}"] = lambda shape=shape: linear_float(isa, shape, plan.scheme.weights)
+    return table
+
+
+def compile_kernels(plan: Plan, target: Target, report: Callable[[int, int], None]) -> bytes:
+    """Machine code of every kernel, as one object file; the same input gives the same bytes.
+
+    report(done, total) is called as kernels are generated; the compilation itself is the last step.
+    """
+    table = kernels(plan)
+    functions = {}
+    for done, (name, generate) in enumerate(table.items()):
+        report(done, len(table) + 1)
+        functions[name] = generate().with_attr("global_symbol", name)
+    report(len(table), len(table) + 1)
+    executable = tvm.compile(tvm.IRModule(functions), target=tvm_target(target), tir_pipeline="tirx")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernels.o"
+        executable.mod.write_to_file(str(path))
+        report(len(table) + 1, len(table) + 1)
+        return path.read_bytes()

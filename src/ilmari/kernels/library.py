@@ -1,0 +1,73 @@
+"""Compiled kernels at run time: object code through LLVM's JIT linker, on TVM's small runtime.
+
+Only the runtime library is loaded: the compiler, a quarter of a gigabyte, is not needed to run, nor is a linker.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm_ffi
+from numpy.typing import DTypeLike, NDArray
+
+from ilmari.errors import ArtifactError
+from ilmari.settings import num_threads
+
+ALIGNMENT = 64
+"""Bytes: compiled code loads whole vectors from the start of each array, which must lie on a vector's boundary."""
+
+RUNTIME_NAMES = {"linux": "libtvm_runtime.so", "darwin": "libtvm_runtime.dylib", "win32": "tvm_runtime.dll"}
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """An uninitialised array that kernels may be given."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    storage = np.empty(size + ALIGNMENT, np.uint8)
+    start = -storage.ctypes.data % ALIGNMENT
+    return storage[start : start + size].view(dtype).reshape(shape)
+
+
+def tensor(array: NDArray[Any]) -> tvm_ffi.Tensor:
+    """A kernel's view of an array; no copy. The array must be contiguous and on a vector's boundary."""
+    assert array.ctypes.data % ALIGNMENT == 0, "unaligned array: allocate it with aligned_empty"
+    return tvm_ffi.from_dlpack(array)
+
+
+class KernelLibrary:
+    """The kernels of one artifact, callable by name with tensors."""
+
+    def __init__(self, path: Path) -> None:
+        """Link the object file at `path`.
+
+        Raises:
+            ArtifactError: the linker cannot make sense of the file.
+        """
+        _load_runtime()
+        from tvm_ffi_orcjit import ExecutionSession
+
+        self._session = ExecutionSession()
+        try:
+            self._module = self._session.load_module(str(path))
+        except RuntimeError as error:
+            raise ArtifactError(f"{path} cannot be linked ({error}); compile the model again.") from error
+
+    def __getitem__(self, name: str) -> tvm_ffi.Function:
+        return self._module.get_function(name)
+
+
+@cache
+def _load_runtime() -> None:
+    package = importlib.util.find_spec("tvm")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    library = Path(package.submodule_search_locations[0]) / "lib" / RUNTIME_NAMES[sys.platform]
+    # Kernels find TVMBackendParallelLaunch and its like through the process's global symbols.
+    ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+    every_core_alike = 1
+    tvm_ffi.get_global_func("runtime.config_threadpool")(every_core_alike, num_threads())

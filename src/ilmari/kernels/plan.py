@@ -1,0 +1,124 @@
+"""The shapes of a compiled model: what the packer writes, the compiler specialises for and the runner reads."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ilmari.kernels.isa import Isa
+from ilmari.kernels.scheme import Scheme
+from ilmari.model.config import ModelConfig
+
+PADDING = 16
+"""Feature sizes are padded with zeros to a multiple of this: whole vectors on every CPU, and 64-byte aligned tensors."""
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """One matrix product: n output channels (padded to whole register tiles), k inputs (padded to `PADDING`).
+
+    block: channels that one register tile computes; k_step: inputs of one channel that lie side by side.
+    """
+
+    name: str
+    n: int
+    k: int
+    block: int
+    k_step: int
+    accumulate: bool
+
+    @property
+    def packed(self) -> tuple[int, int, int]:
+        """Shape of the packed weight: [n/block, k/k_step, block*k_step]."""
+        return self.n // self.block, self.k // self.k_step, self.block * self.k_step
+
+
+@dataclass(frozen=True)
+class TensorShape:
+    """One tensor of the parameter file; dtype is NumPy's name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model, a precision and an instruction set, and every shape that follows from them."""
+
+    config: ModelConfig
+    scheme: Scheme
+    isa: Isa
+
+    @property
+    def byte_dot(self) -> bool:
+        """Whether linear layers multiply 16-bit integer activations by bytes, rather than float32 ones."""
+        return self.scheme.weights == "int8" and self.isa.int8_dot
+
+    @property
+    def activation(self) -> str:
+        """Precision of the linear layers' inputs, for people."""
+        return "16-bit integers, one scale per token" if self.byte_dot else "float32"
+
+    @property
+    def intermediate(self) -> int:
+        """Columns of the gate (and of the up) projection, padded."""
+        return padded(self.config.intermediate_size, PADDING)
+
+    @cached_property
+    def linears(self) -> dict[str, LinearShape]:
+        """By name: qkv, o, gate_up and down of each layer, and the head."""
+        config = self.config
+        table = (
+            ("qkv", config.q_size + 2 * config.kv_size, config.hidden_size, False),
+            ("o", config.hidden_size, config.q_size, True),
+            ("gate_up", 2 * self.intermediate, config.hidden_size, False),
+            ("down", config.hidden_size, self.intermediate, True),
+            ("head", config.vocab_size, config.hidden_size, False),
+        )
+        return {name: self._linear(name, n, k, accumulate) for name, n, k, accumulate in table}
+
+    def _linear(self, name: str, n: int, k: int, accumulate: bool) -> LinearShape:
+        lanes, vectors = self.isa.lanes, self.isa.vectors
+        if accumulate:
+            # A residual is added in place, so its width stays the hidden size: the widest tile that divides it.
+            while n % (lanes * vectors):
+                vectors //= 2
+        width = n if accumulate else padded(n, max(lanes * vectors, PADDING))
+        return LinearShape(name, width, k, lanes * vectors, 4 if self.byte_dot else 1, accumulate)
+
+    @cached_property
+    def tensors(self) -> tuple[TensorShape, ...]:
+        """Everything in the parameter file, in the file's order."""
+        hidden = self.config.hidden_size
+        layers = (
+            tensor
+            for index in range(self.config.num_hidden_layers)
+            for tensor in (
+                TensorShape(f"layers.{index}.attention_norm", (hidden,), "float32"),
+                *self.linear_tensors("qkv", f"layers.{index}."),
+                *self.linear_tensors("o", f"layers.{index}."),
+                TensorShape(f"layers.{index}.ffn_norm", (hidden,), "float32"),
+                *self.linear_tensors("gate_up", f"layers.{index}."),
+                *self.linear_tensors("down", f"layers.{index}."),
+            )
+        )
+        return (
+            TensorShape("embedding", (self.config.vocab_size, hidden), "float16"),
+            *layers,
+            TensorShape("norm", (hidden,), "float32"),
+            *self.linear_tensors("head"),
+        )
+
+    def linear_tensors(self, name: str, prefix: str = "") -> tuple[TensorShape, ...]:
+        """Weight of a linear layer, and for int8 its scale per channel; with byte dots also 128 times its sum."""
+        shape = self.linears[name]
+        tensors = [TensorShape(f"{prefix}{name}.weight", shape.packed, self.scheme.weights)]
+        if self.scheme.weights == "int8":
+            tensors.append(TensorShape(f"{prefix}{name}.scale", (shape.n,), "float32"))
+        if self.byte_dot:
+            tensors.append(TensorShape(f"{prefix}{name}.sum", (shape.n,), "int32"))
+        return tuple(tensors)
+
+
+def padded(size: int, multiple: int) -> int:
+    """`size` rounded up to a multiple."""
+    return -(-size // multiple) * multiple

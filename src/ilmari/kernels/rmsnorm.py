@@ -1,0 +1,51 @@
+"""Root mean square normalisation (Zhang and Sennrich, 2019)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tvm.script import tirx as T
+
+from ilmari.kernels.isa import Isa, fma
+from ilmari.kernels.numeric import lane_sum
+from ilmari.kernels.schedule import PARALLEL_ROWS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tvm.tirx import PrimFunc
+
+
+def rmsnorm(isa: Isa, hidden: int, eps: float) -> PrimFunc:
+    """Y[m, hidden] = X / sqrt(mean(X**2) + eps) * weight[hidden], all float32."""
+    lanes = isa.lanes
+
+    @T.inline
+    def row(i, X, weight, Y):
+        square = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        square[T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
+        for j in T.serial(hidden // lanes):
+            square[T.ramp(0, 1, lanes)] = fma(isa, X[i, T.ramp(j * lanes, 1, lanes)], X[i, T.ramp(j * lanes, 1, lanes)], square[T.ramp(0, 1, lanes)])
+        factor: T.let = T.float32(1) / T.sqrt(lane_sum(square, lanes) / T.float32(hidden) + T.float32(eps))
+        for j in T.serial(hidden // lanes):
+            Y[i, T.ramp(j * lanes, 1, lanes)] = X[i, T.ramp(j * lanes, 1, lanes)] * T.broadcast(factor, lanes) * weight[T.ramp(j * lanes, 1, lanes)]
+
+    @T.prim_func
+    def kernel(x: T.handle, weight: T.Buffer((hidden,), "float32"), y: T.handle):
+        m = T.int32()
+        X = T.match_buffer(x, (m, hidden), "float32")
+        Y = T.match_buffer(y, (m, hidden), "float32")
+        if m < PARALLEL_ROWS:
+            for i in T.serial(m):
+                row(i, X, weight, Y)
+        else:
+            for i in T.parallel(m):
+                row(i, X, weight, Y)
+
+    return kernel
+
+
+def rmsnorm_reference(x: NDArray[np.float32], weight: NDArray[np.float32], eps: float) -> NDArray[np.float64]:
+    """What `rmsnorm` computes."""
+    wide = x.astype(np.float64)
+    return wide / np.sqrt(np.mean(wide**2, axis=-1, keepdims=True) + eps) * weight

@@ -1,0 +1,48 @@
+"""The gated activation of the feed-forward block: SiLU(gate) * up (Shazeer, 2020)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tvm.script import tirx as T
+
+from ilmari.kernels.isa import Isa, splat
+from ilmari.kernels.numeric import exp
+from ilmari.kernels.schedule import PARALLEL_ROWS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tvm.tirx import PrimFunc
+
+
+def silu_multiply(isa: Isa, size: int, stride: int) -> PrimFunc:
+    """Y[m, size] = g / (1 + exp(-g)) * u with g = X[:, :size], u = X[:, size:2*size]; X is [m, stride], float32."""
+    lanes = isa.lanes
+
+    @T.inline
+    def row(i, X, Y):
+        for j in T.serial(size // lanes):
+            gate: T.let = X[i, T.ramp(j * lanes, 1, lanes)]
+            sigmoid: T.let = splat(T.float32(1), lanes) / (splat(T.float32(1), lanes) + exp(isa, -gate))
+            Y[i, T.ramp(j * lanes, 1, lanes)] = gate * sigmoid * X[i, T.ramp(size + j * lanes, 1, lanes)]
+
+    @T.prim_func
+    def kernel(x: T.handle, y: T.handle):
+        m = T.int32()
+        X = T.match_buffer(x, (m, stride), "float32")
+        Y = T.match_buffer(y, (m, size), "float32")
+        if m < PARALLEL_ROWS:
+            for i in T.serial(m):
+                row(i, X, Y)
+        else:
+            for i in T.parallel(m):
+                row(i, X, Y)
+
+    return kernel
+
+
+def silu_multiply_reference(x: NDArray[np.float32], size: int) -> NDArray[np.float64]:
+    """What `silu_multiply` computes."""
+    gate, up = x[:, :size].astype(np.float64), x[:, size : 2 * size].astype(np.float64)
+    return gate / (1 + np.exp(-gate)) * up

@@ -1,0 +1,1 @@
+"""What an InternLM is: configuration, tokenizer, chat format, rotary embedding, cost."""

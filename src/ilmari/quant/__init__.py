@@ -1,0 +1,1 @@
+"""Numbers only: from float weights to integers and scales."""
