@@ -37,13 +37,15 @@ def test_internlm2(shared: Path) -> None:
 
 
 def test_block_lines_leave_no_white_space() -> None:
-    source = "{% for message in messages %}\n    {% if true %}\n{{ message.role }}\n    {% endif %}\n{% endfor %}\n{{ eos_token }}\n"
+    source = (
+        "{% for m in messages %}\n    {% if true %}\n{{ m.role }}\n    {% endif %}\n{% endfor %}\n{{ eos_token }}\n"
+    )
     assert render(source) == "user\n</s>"
 
 
 def test_loop_controls_and_namespace() -> None:
-    source = "{% set ns = namespace(n=0) %}{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}"
-    assert render(source) == "3"
+    loop = "{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}{% set ns.n = ns.n + i * 2 %}{% endfor %}"
+    assert render("{% set ns = namespace(n=0) %}" + loop + "{{ ns.n }}{{ '-' * 3 }}") == "6---"
 
 
 def test_tojson_is_plain() -> None:
@@ -128,7 +130,8 @@ def test_range_limit_is_per_rendering() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "named"), [("a\n{% if %}", "line 2: "), ("{{ x | nothing }}", "nothing"), ("{{" + "(" * 5000, "")]
+    ("source", "named"),
+    [("a\n{% if %}", "line 2: "), ("{{ x | nothing }}", "nothing"), ("{{" + "(" * 5000, "chat_template.jinja")],
 )
 def test_broken_templates(source: str, named: str) -> None:
     with pytest.raises(ArtifactError, match=named):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,14 @@ from ilmari.checkpoint.checkpoint import Checkpoint
 from ilmari.compile.packing import pack, pad
 from ilmari.errors import CheckpointError
 from ilmari.kernels.plan import LinearShape, Plan
+from ilmari.quant.scaled_half import scaled_half
 from ilmari.quant.round_to_nearest import round_to_nearest
+from ilmari.quant.weight import ScaledWeight
 
 ROWS_AT_ONCE = 4096
 """Rows of the vocabulary's matrices in memory at a time; a multiple of every register tile."""
+
+ENCODERS: dict[str, Callable[[NDArray[np.float32]], ScaledWeight]] = {"fp16": scaled_half, "w8a16": round_to_nearest}
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -26,19 +30,19 @@ def packed_tensors(checkpoint: Checkpoint, plan: Plan) -> Iterator[NDArray[Any]]
     Raises:
         CheckpointError: a tensor that cannot be read, or that float16 cannot hold.
     """
-    config, source = plan.config, checkpoint.path
+    config = plan.config
     for start in range(0, config.vocab_size, ROWS_AT_ONCE):
         rows = checkpoint.embedding_rows(start, start + ROWS_AT_ONCE)
-        yield _float16(rows, "embedding", source)
+        yield _embedding(rows, checkpoint)
     for index in range(config.num_hidden_layers):
         layer = checkpoint.layer(index)
         gate, up = (pad(part, plan.intermediate, config.hidden_size) for part in (layer.gate, layer.up))
         yield layer.attention_norm
-        yield from _linear(plan, "qkv", np.concatenate([layer.q, layer.k, layer.v]), f"layers.{index}", source)
-        yield from _linear(plan, "o", layer.o, f"layers.{index}", source)
+        yield from _linear(plan, "qkv", np.concatenate([layer.q, layer.k, layer.v]))
+        yield from _linear(plan, "o", layer.o)
         yield layer.ffn_norm
-        yield from _linear(plan, "gate_up", np.concatenate([gate, up]), f"layers.{index}", source)
-        yield from _linear(plan, "down", layer.down, f"layers.{index}", source)
+        yield from _linear(plan, "gate_up", np.concatenate([gate, up]))
+        yield from _linear(plan, "down", layer.down)
     yield checkpoint.final_norm()
     yield from _head(checkpoint, plan)
 
@@ -50,36 +54,35 @@ def _head(checkpoint: Checkpoint, plan: Plan) -> Iterator[NDArray[Any]]:
     for start in range(0, shape.n, ROWS_AT_ONCE):
         rows = checkpoint.head_rows(start, start + ROWS_AT_ONCE)
         wanted = min(ROWS_AT_ONCE, shape.n - start)
-        weight, *rest = _parts(plan, shape, pad(rows, wanted, shape.k), "head", checkpoint.path)
+        weight, *rest = _parts(plan, shape, pad(rows, wanted, shape.k))
         yield weight
         per_channel.append(rest)
     for pieces in zip(*per_channel, strict=True):
         yield np.concatenate(pieces)
 
 
-def _linear(plan: Plan, name: str, weight: NDArray[np.float32], owner: str, source: object) -> Iterator[NDArray[Any]]:
+def _linear(plan: Plan, name: str, weight: NDArray[np.float32]) -> Iterator[NDArray[Any]]:
     shape = plan.linears[name]
-    yield from _parts(plan, shape, pad(weight, shape.n, shape.k), f"{owner}.{name}", source)
+    yield from _parts(plan, shape, pad(weight, shape.n, shape.k))
 
 
 def _parts(
-    plan: Plan, shape: LinearShape, weight: NDArray[np.float32], name: str, source: object
+    plan: Plan, shape: LinearShape, weight: NDArray[np.float32]
 ) -> list[NDArray[Any]]:
     """A padded weight [rows, k] as the tensors of `Plan.linear_tensors`."""
-    if plan.scheme.weights == "float16":
-        return [pack(_float16(weight, name, source), shape)]
-    quantized = round_to_nearest(weight)
-    parts: list[NDArray[Any]] = [pack(quantized.values, shape), quantized.scale]
+    encoded = ENCODERS[plan.scheme.name](weight)
+    parts: list[NDArray[Any]] = [pack(encoded.values, shape), encoded.scale]
     if plan.byte_dot:
         # The high byte of an activation is stored with 128 added, which this takes back.
-        parts.append(128 * quantized.values.sum(axis=1, dtype=np.int32))
+        parts.append(128 * encoded.values.sum(axis=1, dtype=np.int32))
     return parts
 
 
-def _float16(weight: NDArray[np.float32], name: str, source: object) -> NDArray[np.float16]:
-    largest = max(weight.max(), -weight.min())
+def _embedding(rows: NDArray[np.float32], checkpoint: Checkpoint) -> NDArray[np.float16]:
+    largest = max(rows.max(), -rows.min())
     if largest > FLOAT16_MAX:
         raise CheckpointError(
-            f"{source}: {name} holds {largest:.3g}, and float16 ends at {FLOAT16_MAX:g}; compile it with int8 weights."
+            f"{checkpoint.path}: the embedding holds {largest:.3g}, which float16, ending at {FLOAT16_MAX:g}, cannot; "
+            "the checkpoint is damaged or no InternLM2."
         )
-    return weight.astype(np.float16)
+    return rows.astype(np.float16)

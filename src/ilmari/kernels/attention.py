@@ -1,4 +1,4 @@
-"""Causal attention over a paged KV cache, with grouped query heads and an online softmax (Milakov and Gimelshein, 2018).
+"""Causal attention over a paged KV cache: grouped query heads, an online softmax (Milakov and Gimelshein, 2018).
 
 The work is cut into tiles: up to `tokens` consecutive new tokens of one sequence, times the query heads of one KV head,
 which are the rows of a small matrix product. Each tile walks the sequence's keys in chunks of 64, whose scores stay in
@@ -14,7 +14,7 @@ from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa, fma, splat
 from ilmari.kernels.numeric import exp, lane_max, lane_sum, widen
-from ilmari.kernels.rope_append import BLOCK_SIZE
+from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 CHUNK_BLOCKS = 4
 CHUNK = CHUNK_BLOCKS * BLOCK_SIZE
 MASKED = -1e30  # a score that exp() turns into 0, and that is no infinity to subtract from itself
-
-
-def tile_tokens(q_per_kv: int) -> int:
-    """Tokens in a prefill tile: as many as give about eight rows."""
-    return max(1, 8 // q_per_kv)
 
 
 def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -> PrimFunc:
@@ -48,25 +43,24 @@ def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -
     @T.inline
     def scores(row0, b, block, h, first, last, Q, K, P):
         """P[row0 + r, b*16 + key] = Q K^T for `batch` rows and one block of keys."""
-        acc = T.alloc_buffer((batch * BLOCK_SIZE,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        acc = T.alloc_buffer(
+            (batch * BLOCK_SIZE,), "float32", scope="local", annotations={"disable_lower_builtin": True}
+        )
         for t in T.unroll(batch * key_vectors):
             acc[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
         for d in T.serial(head_dim):
             for j in T.unroll(key_vectors):
                 key: T.let = widen(isa, K[block, h, d, T.ramp(j * lanes, 1, lanes)], "float16")
                 for r in T.unroll(batch):
-                    acc[T.ramp(r * BLOCK_SIZE + j * lanes, 1, lanes)] = fma(
-                        isa,
-                        key,
-                        T.broadcast(
-                            Q[first + T.min((row0 + r) // group, last), (h * group + (row0 + r) % group) * head_dim + d],
-                            lanes,
-                        ),
-                        acc[T.ramp(r * BLOCK_SIZE + j * lanes, 1, lanes)],
+                    token: T.let = first + T.min((row0 + r) // group, last)
+                    query = T.broadcast(Q[token, (h * group + (row0 + r) % group) * head_dim + d], lanes)
+                    acc[T.ramp((r * key_vectors + j) * lanes, 1, lanes)] = fma(
+                        isa, key, query, acc[T.ramp((r * key_vectors + j) * lanes, 1, lanes)]
                     )
         for r in T.unroll(batch):
             for j in T.unroll(key_vectors):
-                P[row0 + r, T.ramp(b * BLOCK_SIZE + j * lanes, 1, lanes)] = acc[T.ramp(r * BLOCK_SIZE + j * lanes, 1, lanes)]
+                score = acc[T.ramp((r * key_vectors + j) * lanes, 1, lanes)]
+                P[row0 + r, T.ramp(b * BLOCK_SIZE + j * lanes, 1, lanes)] = score
 
     @T.inline
     def soften(r, visible, blocks, P, largest, total, correction):
@@ -94,13 +88,11 @@ def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -
         """O[row0 + r] = O * correction + P V for `batch` rows and one vector of head_dim."""
         acc = T.alloc_buffer((batch * lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
         for r in T.unroll(batch):
-            acc[T.ramp(r * lanes, 1, lanes)] = O[row0 + r, T.ramp(j * lanes, 1, lanes)] * correction[row0 + r, T.ramp(0, 1, lanes)]
+            before = O[row0 + r, T.ramp(j * lanes, 1, lanes)]
+            acc[T.ramp(r * lanes, 1, lanes)] = before * correction[row0 + r, T.ramp(0, 1, lanes)]
         for key in T.serial(keys):
-            value: T.let = widen(
-                isa,
-                V[table[owner, chunk * CHUNK_BLOCKS + key // BLOCK_SIZE], h, key % BLOCK_SIZE, T.ramp(j * lanes, 1, lanes)],
-                "float16",
-            )
+            block: T.let = table[owner, chunk * CHUNK_BLOCKS + key // BLOCK_SIZE]
+            value: T.let = widen(isa, V[block, h, key % BLOCK_SIZE, T.ramp(j * lanes, 1, lanes)], "float16")
             for r in T.unroll(batch):
                 acc[T.ramp(r * lanes, 1, lanes)] = fma(
                     isa, value, T.broadcast(P[row0 + r, key], lanes), acc[T.ramp(r * lanes, 1, lanes)]
@@ -126,8 +118,8 @@ def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -
         max_blocks = T.int32()
         tiles = T.int32()
         Q = T.match_buffer(q, (m, heads * head_dim), "float32")
-        K = T.match_buffer(k, (cache_blocks, kv_heads, head_dim, BLOCK_SIZE), "float16")
-        V = T.match_buffer(v, (cache_blocks, kv_heads, BLOCK_SIZE, head_dim), "float16")
+        K = T.match_buffer(k, key_shape(cache_blocks, kv_heads, head_dim), "float16")
+        V = T.match_buffer(v, value_shape(cache_blocks, kv_heads, head_dim), "float16")
         table = T.match_buffer(table_, (sequences, max_blocks), "int32")
         first = T.match_buffer(first_, (tiles,), "int32")
         count = T.match_buffer(count_, (tiles,), "int32")
@@ -156,16 +148,20 @@ def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -
                 blocks: T.let = (keys + BLOCK_SIZE - 1) // BLOCK_SIZE
                 for row_batch in T.serial(rows // batch):
                     for b in T.serial(blocks):
-                        scores(row_batch * batch, b, table[owner[t], chunk * CHUNK_BLOCKS + b], h, first[t], last, Q, K, P)
+                        block: T.let = table[owner[t], chunk * CHUNK_BLOCKS + b]
+                        scores(row_batch * batch, b, block, h, first[t], last, Q, K, P)
                 for r in T.serial(rows):
-                    soften(r, position[t] + T.min(r // group, last) + 1 - chunk * CHUNK, blocks, P, largest, total, correction)
+                    visible: T.let = position[t] + T.min(r // group, last) + 1 - chunk * CHUNK
+                    soften(r, visible, blocks, P, largest, total, correction)
                 for row_batch in T.serial(rows // batch):
                     for j in T.serial(value_vectors):
                         mix(row_batch * batch, j, h, owner[t], chunk, keys, table, P, V, correction, O)
             for r in T.serial(rows):
                 if r // group <= last:
                     for j in T.serial(value_vectors):
-                        Y[first[t] + r // group, T.ramp((h * group + r % group) * head_dim + j * lanes, 1, lanes)] = O[r, T.ramp(j * lanes, 1, lanes)] / T.broadcast(total[r], lanes)
+                        column: T.let = (h * group + r % group) * head_dim + j * lanes
+                        mean = O[r, T.ramp(j * lanes, 1, lanes)] / T.broadcast(total[r], lanes)
+                        Y[first[t] + r // group, T.ramp(column, 1, lanes)] = mean
 
     return kernel
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import tvm
 
-from ilmari.kernels.attention import attention, tile_tokens
+from ilmari.kernels.attention import attention
+from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.embedding import embedding
 from ilmari.kernels.linear_float import linear_float
 from ilmari.kernels.linear_int8 import linear_int8

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import math
 import sys
 from functools import cache
 from pathlib import Path
@@ -25,17 +26,24 @@ ALIGNMENT = 64
 RUNTIME_NAMES = {"linux": "libtvm_runtime.so", "darwin": "libtvm_runtime.dylib", "win32": "tvm_runtime.dll"}
 
 
-def aligned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An uninitialised array that kernels may be given."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    storage = np.empty(size + ALIGNMENT, np.uint8)
+def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """An array of zeros that kernels may be given; the system hands out its memory as it is first touched."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    storage = np.zeros(size + ALIGNMENT, np.uint8)
     start = -storage.ctypes.data % ALIGNMENT
     return storage[start : start + size].view(dtype).reshape(shape)
 
 
+def aligned_copy(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy that kernels may be given."""
+    copy = aligned_zeros(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
 def tensor(array: NDArray[Any]) -> tvm_ffi.Tensor:
     """A kernel's view of an array; no copy. The array must be contiguous and on a vector's boundary."""
-    assert array.ctypes.data % ALIGNMENT == 0, "unaligned array: allocate it with aligned_empty"
+    assert array.ctypes.data % ALIGNMENT == 0, "unaligned array: allocate it with aligned_zeros"
     return tvm_ffi.from_dlpack(array)
 
 

@@ -37,18 +37,23 @@ def linear_float(isa: Isa, shape: LinearShape, dtype: str) -> PrimFunc:
                 for i in T.unroll(rows):
                     acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = fma(
                         isa,
-                        weight, T.broadcast(X[first + i, step], lanes), acc[T.ramp((i * vectors + j) * lanes, 1, lanes)]
+                        weight,
+                        T.broadcast(X[first + i, step], lanes),
+                        acc[T.ramp((i * vectors + j) * lanes, 1, lanes)],
                     )
         for i in T.unroll(rows):
             for j in T.unroll(vectors):
-                value = acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] * channel_scale[T.ramp(nb * block + j * lanes, 1, lanes)]
+                n0: T.let = nb * block + j * lanes
+                value = acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] * channel_scale[T.ramp(n0, 1, lanes)]
                 if accumulate:
-                    Y[first + i, T.ramp(nb * block + j * lanes, 1, lanes)] = Y[first + i, T.ramp(nb * block + j * lanes, 1, lanes)] + value
+                    Y[first + i, T.ramp(n0, 1, lanes)] = Y[first + i, T.ramp(n0, 1, lanes)] + value
                 else:
-                    Y[first + i, T.ramp(nb * block + j * lanes, 1, lanes)] = value
+                    Y[first + i, T.ramp(n0, 1, lanes)] = value
 
     @T.prim_func
-    def kernel(x: T.handle, W: T.Buffer((n // block, k, block), dtype), channel_scale: T.Buffer((n,), "float32"), y: T.handle):
+    def kernel(
+        x: T.handle, W: T.Buffer((n // block, k, block), dtype), channel_scale: T.Buffer((n,), "float32"), y: T.handle
+    ):
         m = T.int32()
         X = T.match_buffer(x, (m, k), "float32")
         Y = T.match_buffer(y, (m, n), "float32")

@@ -11,16 +11,14 @@ float32.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.plan import LinearShape
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from tvm.tirx import PrimFunc
 
 K_STEP = 4  # bytes that one lane of a dot product multiplies and sums
@@ -32,8 +30,9 @@ ROWS = 3  # tokens in a register tile: two accumulators each, where a float prod
 def linear_int8(isa: Isa, shape: LinearShape) -> PrimFunc:
     """Y[m, n] (+)= row_scale[m] * channel_scale[n] * (256 * (X[m, high] - 128) + X[m, low]) @ W.T
 
-    X is [m, k/16, 2, 16] uint8 (sixteen high bytes, sixteen low bytes, see `quantize_rows`), W is [n/block, k/4, block*4] int8 (see `packing`),
-    channel_sum is 128 times the sum of each channel's weights, int32. `accumulate` adds to Y: the residual.
+    X is [m, k/16, 2, 16] uint8 (sixteen high bytes, sixteen low bytes, see `quantize_rows`), W is
+    [n/block, k/4, block*4] int8 (see `packing`), channel_sum is 128 times the sum of each channel's weights, int32.
+    `accumulate` adds to Y: the residual.
     """
     lanes, block = isa.lanes, shape.block
     n, k, accumulate, vectors = shape.n, shape.k, shape.accumulate, block // lanes
@@ -63,17 +62,26 @@ def linear_int8(isa: Isa, shape: LinearShape) -> PrimFunc:
                         dot(acc, (i * vectors + j) * lanes, X, first + i // 2, chunk, step, i % 2, W, nb, j)
         for i in T.unroll(rows):
             for j in T.unroll(vectors):
-                high = acc[T.ramp((2 * i * vectors + j) * lanes, 1, lanes)] - channel_sum[T.ramp(nb * block + j * lanes, 1, lanes)]
+                n0: T.let = nb * block + j * lanes
+                high = acc[T.ramp((2 * i * vectors + j) * lanes, 1, lanes)] - channel_sum[T.ramp(n0, 1, lanes)]
                 low = acc[T.ramp(((2 * i + 1) * vectors + j) * lanes, 1, lanes)]
-                total = T.cast(high, f"float32x{lanes}") * T.broadcast(T.float32(256), lanes) + T.cast(low, f"float32x{lanes}")
-                value = total * channel_scale[T.ramp(nb * block + j * lanes, 1, lanes)] * T.broadcast(row_scale[first + i], lanes)
+                upper = T.cast(high, f"float32x{lanes}") * T.broadcast(T.float32(256), lanes)
+                total = upper + T.cast(low, f"float32x{lanes}")
+                value = total * channel_scale[T.ramp(n0, 1, lanes)] * T.broadcast(row_scale[first + i], lanes)
                 if accumulate:
-                    Y[first + i, T.ramp(nb * block + j * lanes, 1, lanes)] = Y[first + i, T.ramp(nb * block + j * lanes, 1, lanes)] + value
+                    Y[first + i, T.ramp(n0, 1, lanes)] = Y[first + i, T.ramp(n0, 1, lanes)] + value
                 else:
-                    Y[first + i, T.ramp(nb * block + j * lanes, 1, lanes)] = value
+                    Y[first + i, T.ramp(n0, 1, lanes)] = value
 
     @T.prim_func
-    def kernel(x: T.handle, W: T.Buffer((n // block, k // K_STEP, block * K_STEP), "int8"), channel_scale: T.Buffer((n,), "float32"), channel_sum: T.Buffer((n,), "int32"), scale: T.handle, y: T.handle):
+    def kernel(
+        x: T.handle,
+        W: T.Buffer((n // block, k // K_STEP, block * K_STEP), "int8"),
+        channel_scale: T.Buffer((n,), "float32"),
+        channel_sum: T.Buffer((n,), "int32"),
+        scale: T.handle,
+        y: T.handle,
+    ):
         m = T.int32()
         X = T.match_buffer(x, (m, k // CHUNK, 2, CHUNK), "uint8")
         row_scale = T.match_buffer(scale, (m,), "float32")

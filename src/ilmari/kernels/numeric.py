@@ -29,8 +29,8 @@ def widen(isa: Isa, x: PrimExpr, dtype: str) -> PrimExpr:
         return T.cast(x, f"float32x{lanes}")
     # Place exponent and mantissa where float32 has them; the product corrects the bias, for subnormals too.
     bits = T.cast(T.reinterpret(x, dtype=f"uint16x{lanes}"), f"uint32x{lanes}")
-    magnitude = T.reinterpret((bits & splat(T.uint32(0x7FFF), lanes)) << splat(T.uint32(13), lanes), dtype=f"float32x{lanes}")
-    scaled = magnitude * splat(T.float32(2.0**112), lanes)
+    magnitude = (bits & splat(T.uint32(0x7FFF), lanes)) << splat(T.uint32(13), lanes)
+    scaled = T.reinterpret(magnitude, dtype=f"float32x{lanes}") * splat(T.float32(2.0**112), lanes)
     sign = (bits & splat(T.uint32(0x8000), lanes)) << splat(T.uint32(16), lanes)
     return T.reinterpret(T.reinterpret(scaled, dtype=f"uint32x{lanes}") | sign, dtype=f"float32x{lanes}")
 

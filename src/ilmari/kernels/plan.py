@@ -109,11 +109,12 @@ class Plan:
         )
 
     def linear_tensors(self, name: str, prefix: str = "") -> tuple[TensorShape, ...]:
-        """Weight of a linear layer, and for int8 its scale per channel; with byte dots also 128 times its sum."""
+        """Weight of a linear layer and its scale per channel; with byte dots also 128 times each channel's sum."""
         shape = self.linears[name]
-        tensors = [TensorShape(f"{prefix}{name}.weight", shape.packed, self.scheme.weights)]
-        if self.scheme.weights == "int8":
-            tensors.append(TensorShape(f"{prefix}{name}.scale", (shape.n,), "float32"))
+        tensors = [
+            TensorShape(f"{prefix}{name}.weight", shape.packed, self.scheme.weights),
+            TensorShape(f"{prefix}{name}.scale", (shape.n,), "float32"),
+        ]
         if self.byte_dot:
             tensors.append(TensorShape(f"{prefix}{name}.sum", (shape.n,), "int32"))
         return tuple(tensors)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.isa import Isa, fma
+from ilmari.kernels.isa import Isa, fma, splat
 from ilmari.kernels.linear_int8 import CHUNK
 from ilmari.kernels.numeric import lane_max
 from ilmari.kernels.schedule import PARALLEL_ROWS
@@ -37,12 +37,14 @@ def quantize_rows(isa: Isa, k: int) -> PrimFunc:
             largest[T.ramp(0, 1, lanes)] = T.max(largest[T.ramp(0, 1, lanes)], T.max(value, -value))
         magnitude: T.let = lane_max(largest, lanes)
         scale[i] = magnitude / T.float32(LEVELS)
-        factor: T.let = T.Select(magnitude > T.float32(0), T.float32(LEVELS) / T.max(magnitude, T.float32(1e-30)), T.float32(0))
+        inverse: T.let = T.float32(LEVELS) / T.max(magnitude, T.float32(1e-30))
+        factor: T.let = T.Select(magnitude > T.float32(0), inverse, T.float32(0))
         for j in T.serial(k // lanes):
             # The cast truncates, and everything is positive here: this rounds to the nearest.
-            q: T.let = T.cast(fma(isa, X[i, T.ramp(j * lanes, 1, lanes)], T.broadcast(factor, lanes), T.broadcast(T.float32(32768.5), lanes)), f"int32x{lanes}")
-            Q[i, j, 0, T.ramp(0, 1, lanes)] = T.cast(T.shift_right(q, T.broadcast(T.int32(8), lanes)), f"uint8x{lanes}")
-            Q[i, j, 1, T.ramp(0, 1, lanes)] = T.cast(T.bitwise_and(q, T.broadcast(T.int32(255), lanes)), f"uint8x{lanes}")
+            level = fma(isa, X[i, T.ramp(j * lanes, 1, lanes)], splat(factor, lanes), splat(T.float32(32768.5), lanes))
+            q: T.let = T.cast(level, f"int32x{lanes}")
+            Q[i, j, 0, T.ramp(0, 1, lanes)] = T.cast(q >> splat(T.int32(8), lanes), f"uint8x{lanes}")
+            Q[i, j, 1, T.ramp(0, 1, lanes)] = T.cast(q & splat(T.int32(255), lanes), f"uint8x{lanes}")
 
     @T.prim_func
     def kernel(x: T.handle, q: T.handle, s: T.handle):

@@ -25,10 +25,12 @@ def rmsnorm(isa: Isa, hidden: int, eps: float) -> PrimFunc:
         square = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
         square[T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
         for j in T.serial(hidden // lanes):
-            square[T.ramp(0, 1, lanes)] = fma(isa, X[i, T.ramp(j * lanes, 1, lanes)], X[i, T.ramp(j * lanes, 1, lanes)], square[T.ramp(0, 1, lanes)])
+            x: T.let = X[i, T.ramp(j * lanes, 1, lanes)]
+            square[T.ramp(0, 1, lanes)] = fma(isa, x, x, square[T.ramp(0, 1, lanes)])
         factor: T.let = T.float32(1) / T.sqrt(lane_sum(square, lanes) / T.float32(hidden) + T.float32(eps))
         for j in T.serial(hidden // lanes):
-            Y[i, T.ramp(j * lanes, 1, lanes)] = X[i, T.ramp(j * lanes, 1, lanes)] * T.broadcast(factor, lanes) * weight[T.ramp(j * lanes, 1, lanes)]
+            normal = X[i, T.ramp(j * lanes, 1, lanes)] * T.broadcast(factor, lanes)
+            Y[i, T.ramp(j * lanes, 1, lanes)] = normal * weight[T.ramp(j * lanes, 1, lanes)]
 
     @T.prim_func
     def kernel(x: T.handle, weight: T.Buffer((hidden,), "float32"), y: T.handle):

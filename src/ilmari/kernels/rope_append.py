@@ -8,6 +8,7 @@ import numpy as np
 from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa, fma
+from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
 from ilmari.kernels.numeric import halve
 from ilmari.kernels.schedule import PARALLEL_ROWS
 
@@ -15,16 +16,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tvm.tirx import PrimFunc
 
-BLOCK_SIZE = 16
-"""Tokens in a block of the KV cache."""
-
 
 def rope_append(isa: Isa, heads: int, kv_heads: int, head_dim: int, stride: int) -> PrimFunc:
     """Rotates q and k of each row, scales q by 1/sqrt(head_dim), and stores k and v at the row's slot.
 
     X is [m, stride] float32: q heads, k heads, v heads, then padding. cos and sin are [m, head_dim/2] float32.
-    slots [m] int32 is block * 16 + offset. Q is [m, heads * head_dim] float32. K is [blocks, kv_heads, head_dim, 16],
-    V is [blocks, kv_heads, 16, head_dim], both float16: with 16 keys side by side a vector holds one score of each.
+    slots [m] int32 is block * 16 + offset. Q is [m, heads * head_dim] float32. K and V are float16 as in `kv_layout`.
     """
     lanes, half = isa.lanes, head_dim // 2
     q_scale = 1.0 / float(np.sqrt(head_dim))
@@ -56,7 +53,8 @@ def rope_append(isa: Isa, heads: int, kv_heads: int, head_dim: int, stride: int)
                 for t in T.unroll(lanes):
                     K[block, h, half + j * lanes + t, offset] = key[t]
             for j in T.serial(head_dim // lanes):
-                V[block, h, offset, T.ramp(j * lanes, 1, lanes)] = halve(isa, X[i, T.ramp(v_start + h * head_dim + j * lanes, 1, lanes)])
+                value: T.let = X[i, T.ramp(v_start + h * head_dim + j * lanes, 1, lanes)]
+                V[block, h, offset, T.ramp(j * lanes, 1, lanes)] = halve(isa, value)
 
     @T.prim_func
     def kernel(x: T.handle, cos_: T.handle, sin_: T.handle, slots_: T.handle, q: T.handle, k: T.handle, v: T.handle):
@@ -67,8 +65,8 @@ def rope_append(isa: Isa, heads: int, kv_heads: int, head_dim: int, stride: int)
         sin = T.match_buffer(sin_, (m, half), "float32")
         slots = T.match_buffer(slots_, (m,), "int32")
         Q = T.match_buffer(q, (m, heads * head_dim), "float32")
-        K = T.match_buffer(k, (blocks, kv_heads, head_dim, BLOCK_SIZE), "float16")
-        V = T.match_buffer(v, (blocks, kv_heads, BLOCK_SIZE, head_dim), "float16")
+        K = T.match_buffer(k, key_shape(blocks, kv_heads, head_dim), "float16")
+        V = T.match_buffer(v, value_shape(blocks, kv_heads, head_dim), "float16")
         if m < PARALLEL_ROWS:
             for i in T.serial(m):
                 row(i, X, cos, sin, slots, Q, K, V)
@@ -79,9 +77,7 @@ def rope_append(isa: Isa, heads: int, kv_heads: int, head_dim: int, stride: int)
     return kernel
 
 
-def rope_reference(
-    x: NDArray[np.float32], cos: NDArray[np.float32], sin: NDArray[np.float32]
-) -> NDArray[np.float64]:
+def rope_reference(x: NDArray[np.float32], cos: NDArray[np.float32], sin: NDArray[np.float32]) -> NDArray[np.float64]:
     """x [m, heads, head_dim] rotated by the angles of cos and sin [m, head_dim/2]."""
     a, b = np.split(x.astype(np.float64), 2, axis=-1)
     c, s = cos[:, None, :].astype(np.float64), sin[:, None, :].astype(np.float64)

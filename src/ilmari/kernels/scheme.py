@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Scheme:
     """Number formats of one compiled model.
 
-    weights: dtype of the linear layers and of the head ("float16" or "int8", the latter symmetric with one scale per
-    output channel). The embedding table and the KV cache are float16, norms float32.
+    weights: dtype of the linear layers and of the head, "float16" or "int8", both with one scale per output channel.
+    The embedding table and the KV cache are float16, norms float32.
     """
 
     name: str

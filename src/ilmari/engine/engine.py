@@ -1,0 +1,204 @@
+"""The engine: sequences in, one step at a time, tokens out."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Sequence as Many
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ilmari.artifact.artifact import Artifact
+from ilmari.engine.batch import Work, make_batch
+from ilmari.engine.kv_cache import KvCache, blocks_for
+from ilmari.engine.logprobs import top_logprobs
+from ilmari.engine.runner import Runner
+from ilmari.engine.sampler import make_rng, sample
+from ilmari.engine.sampling_params import SamplingParams
+from ilmari.engine.sequence import FinishReason, Sequence
+from ilmari.errors import RequestError
+from ilmari.kernels.attention_tiles import tile_tokens
+from ilmari.kernels.kv_layout import BLOCK_SIZE
+from ilmari.model.cost import kv_bytes_per_token
+from ilmari.model.rope import inv_freq
+
+MAX_NUM_SEQS = 16
+MAX_NUM_BATCHED_TOKENS = 512
+SHARE_OF_FREE_MEMORY = 0.5  # what the KV cache may take by default
+
+
+class Engine:
+    """Runs sequences in batches over one paged KV cache.
+
+    A sequence is admitted, in order of arrival, when the blocks for its longest possible end are free, so a running
+    one never has to wait for memory.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        max_num_seqs: int = MAX_NUM_SEQS,
+        max_num_batched_tokens: int = MAX_NUM_BATCHED_TOKENS,
+        kv_cache_memory_bytes: int | None = None,
+    ) -> None:
+        """
+        max_num_seqs: sequences in one step; max_num_batched_tokens: tokens in one step, prompts in pieces if need be;
+        kv_cache_memory_bytes: by default what those sequences need at full length, but at most half the free memory.
+        """
+        self.manifest = artifact.manifest
+        self.config = artifact.manifest.model
+        self._max_num_seqs = max_num_seqs
+        self._max_rows = max(max_num_batched_tokens, max_num_seqs)
+        self._runner = Runner(artifact, self._max_rows)
+        self.cache = KvCache(self.config, self._cache_blocks(kv_cache_memory_bytes))
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []
+        self._ids = itertools.count()
+
+    def _cache_blocks(self, memory_bytes: int | None) -> int:
+        block_bytes = BLOCK_SIZE * kv_bytes_per_token(self.config)
+        if memory_bytes is not None:
+            return memory_bytes // block_bytes
+        wanted = self._max_num_seqs * blocks_for(self.manifest.max_seq_len)
+        if not hasattr(os, "sysconf"):
+            return wanted
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return min(wanted, int(free * SHARE_OF_FREE_MEMORY) // block_bytes)
+
+    def add(self, prompt: Many[int], params: SamplingParams, stop_ids: frozenset[int]) -> Sequence:
+        """Queue a prompt; `stop_ids` end it unless the parameters ignore them.
+
+        Raises:
+            RequestError: a prompt that is empty, too long, holds a foreign token, or needs more cache than there is.
+        """
+        self._check_prompt(prompt, self.manifest.max_prompt_len)
+        params.check_vocabulary(self.config.vocab_size)
+        limit = self.manifest.max_seq_len
+        max_len = limit if params.max_tokens is None else min(len(prompt) + params.max_tokens, limit)
+        stops = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else stop_ids)
+        sequence = self._sequence(prompt, max_len, params, stops)
+        if len(prompt) >= max_len:
+            sequence.finish_reason = "length"
+        else:
+            self._waiting.append(sequence)
+        return sequence
+
+    def _sequence(
+        self, prompt: Many[int], max_len: int, params: SamplingParams, stop_ids: frozenset[int]
+    ) -> Sequence:
+        if blocks_for(max_len) > self.cache.blocks:
+            raise RequestError(
+                f"A sequence of {max_len} tokens needs {blocks_for(max_len)} KV blocks and the cache has "
+                f"{self.cache.blocks}; lower max_tokens, or give the cache more memory."
+            )
+        return Sequence(
+            id=next(self._ids),
+            tokens=list(prompt),
+            prompt_len=len(prompt),
+            max_len=max_len,
+            params=params,
+            stop_ids=stop_ids,
+            inv_freq=inv_freq(self.config, len(prompt)),
+            rng=make_rng(params.seed),
+        )
+
+    def _check_prompt(self, prompt: Many[int], limit: int) -> None:
+        if not prompt:
+            raise RequestError("The prompt is empty; give at least one token.")
+        if len(prompt) > limit:
+            raise RequestError(
+                f"The prompt has {len(prompt)} tokens and this artifact takes {limit}; shorten it, or compile the "
+                "model with a longer frontend.shape.input_ids."
+            )
+        for position, token in enumerate(prompt):
+            if isinstance(token, bool) or not isinstance(token, int | np.integer):
+                raise RequestError(f"Prompt token {position} is {token!r}; token ids are integers.")
+            if not 0 <= token < self.config.vocab_size:
+                raise RequestError(
+                    f"Prompt token {position} is {token}, outside the vocabulary of {self.config.vocab_size}."
+                )
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any sequence is unfinished."""
+        return bool(self._waiting or self._running)
+
+    def step(self) -> list[Sequence]:
+        """Run one batch; returns the sequences that gained a token, finished ones included."""
+        self._admit()
+        work = self._schedule()
+        batch = make_batch(work, tile_tokens(self.config.q_per_kv))
+        logits = self._runner.forward(batch, self.cache)
+        sampled = []
+        for item in work:
+            item.sequence.computed += item.count
+            if item.outputs:
+                self._extend(item.sequence, logits[len(sampled)])
+                sampled.append(item.sequence)
+        return sampled
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self._max_num_seqs:
+            blocks = blocks_for(self._waiting[0].max_len)
+            if not self.cache.can_allocate(blocks):
+                return
+            sequence = self._waiting.popleft()
+            sequence.blocks = self.cache.allocate(blocks)
+            self._running.append(sequence)
+
+    def _schedule(self) -> list[Work]:
+        """Running replies first, one token each; prompts share the room that is left."""
+        room = self._max_rows
+        work = []
+        for sequence in sorted(self._running, key=lambda sequence: sequence.pending > 1):
+            count = min(sequence.pending, room)
+            if count:
+                work.append(Work(sequence, count, outputs=int(count == sequence.pending)))
+                room -= count
+        return work
+
+    def _extend(self, sequence: Sequence, logits: NDArray[np.float32]) -> None:
+        token = sample(logits, sequence.params, np.array(sequence.tokens), sequence.rng)
+        if sequence.params.logprobs is not None:
+            sequence.logprobs.append(top_logprobs(logits, token, sequence.params.logprobs))
+        sequence.tokens.append(token)
+        if token in sequence.stop_ids:
+            self.finish(sequence, "stop")
+        elif len(sequence.tokens) == sequence.max_len:
+            self.finish(sequence, "length")
+
+    def finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        """End a sequence now, running or waiting, and free its blocks."""
+        if sequence.finish_reason is not None:
+            return
+        sequence.finish_reason = reason
+        if sequence in self._waiting:
+            self._waiting.remove(sequence)
+            return
+        self._running.remove(sequence)
+        self.cache.release(sequence.blocks)
+        sequence.blocks = []
+
+    def logits(self, token_ids: Many[int]) -> NDArray[np.float32]:
+        """Logits float32 [len, vocab] after each of the tokens, as one sequence.
+
+        Raises:
+            RequestError: as `add`; up to the artifact's longest sequence is taken.
+        """
+        self._check_prompt(token_ids, self.manifest.max_seq_len)
+        sequence = self._sequence(token_ids, len(token_ids), SamplingParams(), frozenset())
+        if not self.cache.can_allocate(blocks_for(len(token_ids))):
+            raise RequestError("The KV cache is full of running sequences; ask for logits when they have ended.")
+        sequence.blocks = self.cache.allocate(blocks_for(len(token_ids)))
+        try:
+            result = np.empty((len(token_ids), self.config.vocab_size), np.float32)
+            while count := min(sequence.pending, self._max_rows):
+                batch = make_batch([Work(sequence, count, outputs=count)], tile_tokens(self.config.q_per_kv))
+                result[sequence.computed : sequence.computed + count] = self._runner.forward(batch, self.cache)
+                sequence.computed += count
+            return result
+        finally:
+            self.cache.release(sequence.blocks)

@@ -1,0 +1,44 @@
+"""The paged KV cache: one pool of blocks for all sequences."""
+
+from __future__ import annotations
+
+import tvm_ffi
+
+from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
+from ilmari.kernels.library import aligned_zeros, tensor
+from ilmari.model.config import ModelConfig
+
+
+def blocks_for(tokens: int) -> int:
+    """Blocks that hold `tokens` tokens."""
+    return -(-tokens // BLOCK_SIZE)
+
+
+class KvCache:
+    """Keys and values of every layer in float16, and which blocks are free.
+
+    keys[layer] and values[layer] have the shapes of `kernels.kv_layout`.
+    """
+
+    def __init__(self, config: ModelConfig, blocks: int) -> None:
+        """Room for `blocks` blocks of 16 tokens; the system provides the memory as it is used."""
+        layers = range(config.num_hidden_layers)
+        keys = key_shape(blocks, config.num_key_value_heads, config.head_dim)
+        values = value_shape(blocks, config.num_key_value_heads, config.head_dim)
+        self.keys: tuple[tvm_ffi.Tensor, ...] = tuple(tensor(aligned_zeros(keys, "float16")) for _ in layers)
+        self.values: tuple[tvm_ffi.Tensor, ...] = tuple(tensor(aligned_zeros(values, "float16")) for _ in layers)
+        self.blocks = blocks
+        self._free = list(range(blocks - 1, -1, -1))
+
+    def can_allocate(self, blocks: int) -> bool:
+        """Whether that many blocks are free."""
+        return blocks <= len(self._free)
+
+    def allocate(self, blocks: int) -> list[int]:
+        """Take free blocks; ask `can_allocate` first."""
+        assert self.can_allocate(blocks)
+        return [self._free.pop() for _ in range(blocks)]
+
+    def release(self, blocks: list[int]) -> None:
+        """Give blocks back."""
+        self._free.extend(reversed(blocks))

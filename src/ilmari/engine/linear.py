@@ -1,0 +1,31 @@
+"""A linear layer at run time: its packed weights and the kernels that multiply by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tvm_ffi
+
+from ilmari.engine.workspace import Views
+from ilmari.kernels.library import KernelLibrary
+from ilmari.kernels.plan import Plan
+
+
+class Linear:
+    """y (+)= x @ W.T for the rows of one step."""
+
+    def __init__(
+        self, plan: Plan, library: KernelLibrary, params: Mapping[str, tvm_ffi.Tensor], name: str, prefix: str = ""
+    ) -> None:
+        self._kernel = library[f"linear_{name}"]
+        self._weights = [params[shape.name] for shape in plan.linear_tensors(name, prefix)]
+        self._k = plan.linears[name].k
+        self._quantize = library[f"quantize_{self._k}"] if plan.byte_dot else None
+
+    def __call__(self, x: tvm_ffi.Tensor, y: tvm_ffi.Tensor, views: Views) -> None:
+        """x [rows, k], y [rows, n], float32; `views` lends room for the quantized activations."""
+        if self._quantize is None:
+            self._kernel(x, *self._weights, y)
+            return
+        self._quantize(x, views.quantized[self._k], views.row_scale)
+        self._kernel(views.quantized[self._k], *self._weights, views.row_scale, y)

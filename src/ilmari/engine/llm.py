@@ -1,0 +1,145 @@
+"""The Python interface: text in, text out, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Many
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ilmari.artifact.artifact import TOKENIZER, Artifact
+from ilmari.engine.engine import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, Engine
+from ilmari.engine.output import RequestOutput
+from ilmari.engine.request import Request
+from ilmari.engine.sampling_params import SamplingParams
+from ilmari.errors import RequestError
+from ilmari.model.chat import ChatTemplate
+from ilmari.model.tokenizer import Tokenizer
+
+Prompt = str | Many[int]
+Message = Mapping[str, Any]
+
+
+class LLM:
+    """A compiled model.
+
+    >>> llm = LLM("artifacts/internlm2-chat-1_8b")
+    >>> llm.generate("Once upon a time", SamplingParams(temperature=0, max_tokens=16))[0].outputs[0].text
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        max_num_seqs: int = MAX_NUM_SEQS,
+        max_num_batched_tokens: int = MAX_NUM_BATCHED_TOKENS,
+        kv_cache_memory_bytes: int | None = None,
+    ) -> None:
+        """Load the artifact in folder `model`; the limits are those of `Engine`.
+
+        Raises:
+            ArtifactError: the folder is no artifact, or not as it was written.
+            TargetError: it was compiled for another CPU.
+        """
+        artifact = Artifact.load(Path(model))
+        self.manifest = artifact.manifest
+        self.tokenizer = Tokenizer.load(artifact.folder / TOKENIZER)
+        self.chat_template = ChatTemplate.load(
+            artifact.folder / TOKENIZER, self.tokenizer.bos_token, self.tokenizer.eos_token
+        )
+        self.engine = Engine(
+            artifact,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_batched_tokens,
+            kv_cache_memory_bytes=kv_cache_memory_bytes,
+        )
+
+    def generate(
+        self, prompts: Prompt | Many[Prompt], sampling_params: SamplingParams | None = None
+    ) -> list[RequestOutput]:
+        """Continue one prompt or several, each text or token ids; outputs in the prompts' order.
+
+        Raises:
+            RequestError: a prompt or a parameter that cannot be served; then none is.
+        """
+        requests = self._start(_as_list(prompts), sampling_params or SamplingParams())
+        for _ in self._run(requests):
+            pass
+        return [request.output() for request in requests]
+
+    def chat(
+        self, messages: Many[Message] | Many[Many[Message]], sampling_params: SamplingParams | None = None
+    ) -> list[RequestOutput]:
+        """Answer one conversation or several, each a list of {"role": ..., "content": ...}.
+
+        Raises:
+            RequestError: as `generate`, and where the model has no chat template.
+        """
+        conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
+        return self.generate([self.render(conversation) for conversation in conversations], sampling_params)  # type: ignore[arg-type]
+
+    def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Iterator[RequestOutput]:
+        """Continue one prompt and give the request after every token, its text growing; closing it stops the reply.
+
+        Raises:
+            RequestError: as `generate`.
+        """
+        requests = self._start([prompt], sampling_params or SamplingParams())
+        if requests[0].sequence.finish_reason is not None:
+            yield requests[0].output()
+        for request in self._run(requests):
+            yield request.output()
+
+    def render(self, messages: Many[Message]) -> list[int]:
+        """Token ids of a conversation, up to where the assistant's reply begins.
+
+        Raises:
+            RequestError: messages that the template does not take, or no template.
+        """
+        return self.tokenizer.encode(self.chat_template.render(messages), add_bos=False, parse_special=True)
+
+    def logits(self, token_ids: Many[int]) -> NDArray[np.float32]:
+        """Logits float32 [len, vocab]: row i scores the token after token_ids[i].
+
+        Raises:
+            RequestError: no tokens, too many, or one outside the vocabulary.
+        """
+        return self.engine.logits(token_ids)
+
+    def _start(self, prompts: list[Prompt], params: SamplingParams) -> list[Request]:
+        requests: list[Request] = []
+        try:
+            for prompt in prompts:
+                text = prompt if isinstance(prompt, str) else None
+                tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+                sequence = self.engine.add(tokens, params, self.tokenizer.stop_token_ids)
+                requests.append(Request.start(text, sequence, self.tokenizer))
+        except RequestError:
+            self._abort(requests)
+            raise
+        return requests
+
+    def _run(self, requests: list[Request]) -> Iterator[Request]:
+        by_id = {request.sequence.id: request for request in requests}
+        try:
+            while self.engine.has_work:
+                for sequence in self.engine.step():
+                    request = by_id[sequence.id]
+                    if request.advance():
+                        self.engine.finish(sequence, "stop")
+                    yield request
+        finally:
+            self._abort(requests)
+
+    def _abort(self, requests: list[Request]) -> None:
+        for request in requests:
+            self.engine.finish(request.sequence, "abort")
+
+
+def _as_list(prompts: Prompt | Many[Prompt]) -> list[Prompt]:
+    if isinstance(prompts, str) or (prompts and not isinstance(prompts[0], str | Many)):
+        return [prompts]  # type: ignore[list-item]
+    return list(prompts)  # type: ignore[arg-type]

@@ -1,0 +1,109 @@
+"""The forward pass: compiled kernels called one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tvm_ffi
+from numpy.typing import NDArray
+
+from ilmari.artifact.artifact import KERNELS, Artifact
+from ilmari.engine.batch import Batch, Tiles
+from ilmari.engine.kv_cache import KvCache
+from ilmari.engine.linear import Linear
+from ilmari.engine.workspace import Views, Workspace
+from ilmari.kernels.library import KernelLibrary, aligned_zeros, tensor
+
+
+class Layer:
+    """One transformer layer's parameters."""
+
+    def __init__(self, runner: Runner, index: int) -> None:
+        prefix = f"layers.{index}."
+        args = runner.plan, runner.library, runner.params
+        self.attention_norm = runner.params[f"{prefix}attention_norm"]
+        self.qkv = Linear(*args, "qkv", prefix)
+        self.o = Linear(*args, "o", prefix)
+        self.ffn_norm = runner.params[f"{prefix}ffn_norm"]
+        self.gate_up = Linear(*args, "gate_up", prefix)
+        self.down = Linear(*args, "down", prefix)
+
+
+class Runner:
+    """A loaded artifact, ready to turn batches into logits."""
+
+    def __init__(self, artifact: Artifact, max_rows: int) -> None:
+        """Link the kernels and map the parameters; no step may have more than `max_rows` rows."""
+        self.plan = artifact.manifest.plan
+        self.library = KernelLibrary(artifact.folder / KERNELS)
+        self.params: Mapping[str, tvm_ffi.Tensor] = {
+            name: tensor(array) for name, array in artifact.params().items()
+        }
+        self._layers = [Layer(self, index) for index in range(self.plan.config.num_hidden_layers)]
+        self._head = Linear(self.plan, self.library, self.params, "head")
+        self._workspace = Workspace(self.plan, max_rows)
+        self._logits = aligned_zeros((0, self.plan.linears["head"].n), np.float32)
+        self._embedding = self.library["embedding"]
+        self._rmsnorm = self.library["rmsnorm"]
+        self._rope_append = self.library["rope_append"]
+        self._attention = {True: self.library["attention_decode"], False: self.library["attention_prefill"]}
+        self._silu_multiply = self.library["silu_multiply"]
+
+    def forward(self, batch: Batch, cache: KvCache) -> NDArray[np.float32]:
+        """Logits [outputs, vocab] of the batch's output rows; the array is valid until the next call.
+
+        The keys and values of all rows are in the cache afterwards.
+        """
+        views = self._workspace.views(batch.rows)
+        self._embedding(batch.token_ids, self.params["embedding"], views.hidden)
+        for index, layer in enumerate(self._layers):
+            self._project(layer, views, batch, cache, index)
+            if index == len(self._layers) - 1:
+                # Nothing after the last layer's keys and values needs the other rows.
+                views = self._keep_outputs(batch)
+                self._attend(views, batch, cache, index, batch.output_tiles, single=True)
+            else:
+                self._attend(views, batch, cache, index, batch.tiles, single=batch.single)
+            layer.o(views.attended, views.hidden, views)
+            self._feed_forward(layer, views)
+        return self._project_to_vocabulary(views, len(batch.outputs))
+
+    def _project(self, layer: Layer, views: Views, batch: Batch, cache: KvCache, index: int) -> None:
+        self._rmsnorm(views.hidden, layer.attention_norm, views.normed)
+        layer.qkv(views.normed, views.qkv, views)
+        self._rope_append(
+            views.qkv, batch.cos, batch.sin, batch.slots, views.q, cache.keys[index], cache.values[index]
+        )
+
+    def _attend(self, views: Views, batch: Batch, cache: KvCache, index: int, tiles: Tiles, *, single: bool) -> None:
+        self._attention[single](
+            views.q,
+            cache.keys[index],
+            cache.values[index],
+            batch.table,
+            tiles.first,
+            tiles.count,
+            tiles.owner,
+            tiles.position,
+            views.attended,
+        )
+
+    def _feed_forward(self, layer: Layer, views: Views) -> None:
+        self._rmsnorm(views.hidden, layer.ffn_norm, views.normed)
+        layer.gate_up(views.normed, views.gate_up, views)
+        self._silu_multiply(views.gate_up, views.activated)
+        layer.down(views.activated, views.hidden, views)
+
+    def _keep_outputs(self, batch: Batch) -> Views:
+        for buffer in (self._workspace.hidden, self._workspace.q):
+            buffer[: len(batch.outputs)] = buffer[batch.outputs]
+        return self._workspace.views(len(batch.outputs))
+
+    def _project_to_vocabulary(self, views: Views, rows: int) -> NDArray[np.float32]:
+        if len(self._logits) < rows:
+            self._logits = aligned_zeros((rows, self._logits.shape[1]), np.float32)
+        logits = self._logits[:rows]
+        self._rmsnorm(views.hidden, self.params["norm"], views.normed)
+        self._head(views.normed, tensor(logits), views)
+        return logits[:, : self.plan.config.vocab_size]

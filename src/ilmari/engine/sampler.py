@@ -1,0 +1,132 @@
+"""Logits to the next token.
+
+The order is vLLM's: repetition penalty, temperature, min_p, top_k, top_p, then the draw. min_p and top_k each keep a
+head of the same ranking, so the shorter head is the outcome whichever comes first; top_k goes first here, because
+then the exponentials are taken of k tokens instead of the whole vocabulary.
+
+Rows of a batch know nothing of each other: a row's token depends on its own logits, history and generator alone, so
+a seed gives the same text at any batch size.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ilmari.engine.sampling_params import SamplingParams
+from ilmari.errors import ArtifactError
+
+
+def make_rng(seed: int | None) -> np.random.Generator:
+    """The generator of one sequence; PCG64 by name, because NumPy may change its default. None: fresh entropy."""
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def sample_batch(
+    logits: npt.NDArray[np.float32],
+    params: Sequence[SamplingParams],
+    histories: Sequence[npt.NDArray[np.integer]],
+    rngs: Sequence[np.random.Generator],
+) -> list[int]:
+    """One token id for each row of `logits`, float32 [batch, vocab]: `sample`, row by row.
+
+    Raises:
+        ArtifactError: a row has a logit that is not finite.
+    """
+    return [sample(*row) for row in zip(logits, params, histories, rngs, strict=True)]
+
+
+def sample(
+    logits: npt.NDArray[np.float32],
+    params: SamplingParams,
+    history: npt.NDArray[np.integer],
+    rng: np.random.Generator,
+) -> int:
+    """The next token id of one sequence.
+
+    A greedy request draws nothing. Any other takes one `rng.random()`, even where a single token is left, and inverts
+    the cumulative probability of the kept tokens in ascending order of token id, in float64.
+
+    Args:
+        logits: float32 [vocab], left unchanged.
+        params: checked parameters.
+        history: integers [any length], ids of the prompt and the answer so far, repeats allowed.
+        rng: the sequence's own generator.
+
+    Raises:
+        ArtifactError: a logit is not finite, which only broken weights or kernels produce.
+    """
+    _check_finite(logits)
+    scores = _penalised(logits, history, params.repetition_penalty)
+    if params.greedy:
+        return int(scores.argmax())
+    ids = np.sort(top_ids(scores, params.top_k)) if params.top_k > 0 else np.arange(scores.size)
+    weights = np.exp((scores[ids] - scores.max()) / params.temperature)
+    ids, weights = _above_min_p(ids, weights, params.min_p)
+    ids, weights = _nucleus(ids, weights, params.top_p)
+    cumulative = np.cumsum(weights)
+    # "right" steps over tokens whose weight underflowed to 0; random() < 1 keeps the index inside.
+    return int(ids[np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")])
+
+
+def top_ids(scores: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.intp]:
+    """The positions of the `k` (>= 1) greatest of `scores` [n], greatest first, the lowest position first of equals.
+
+    min(k, n) positions. The scores are partitioned, and only those not below the k-th are sorted.
+    """
+    kth = np.partition(scores, -k)[-k] if k < scores.size else scores.min()
+    candidates = np.flatnonzero(scores >= kth)
+    return candidates[_descending(scores[candidates])[:k]]
+
+
+def _descending(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.intp]:
+    return np.argsort(-scores, kind="stable")
+
+
+def _check_finite(logits: npt.NDArray[np.float32]) -> None:
+    finite = np.isfinite(logits)
+    if not finite.all():
+        token_id = int(finite.argmin())
+        raise ArtifactError(
+            f"the model produced {logits[token_id]} as the logit of token {token_id}, where only finite numbers can "
+            "be sampled from; its weights or kernels are broken: compile it again from a sound checkpoint."
+        )
+
+
+def _penalised(
+    logits: npt.NDArray[np.float32], history: npt.NDArray[np.integer], penalty: float
+) -> npt.NDArray[np.float64]:
+    """Repetition penalty of CTRL (arXiv 1909.05858, section 4.1): a seen token's logit moves down, once for all."""
+    scores = logits.astype(np.float64)
+    if penalty != 1.0:
+        seen = scores[history]
+        scores[history] = np.where(seen > 0, seen / penalty, seen * penalty)
+    return scores
+
+
+def _above_min_p(
+    ids: npt.NDArray[np.intp], weights: npt.NDArray[np.float64], min_p: float
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Tokens at least `min_p` as probable as the best, whose weight is 1."""
+    if min_p == 0.0:
+        return ids, weights
+    kept = np.flatnonzero(weights >= min_p)
+    return ids[kept], weights[kept]
+
+
+def _nucleus(
+    ids: npt.NDArray[np.intp], weights: npt.NDArray[np.float64], top_p: float
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """The tokens that, from the most probable down, are needed to reach `top_p`; the lowest id first of equals.
+
+    Let Z be the sum of n weights. All tokens no heavier than some w < (1 - top_p) Z / n weigh less than
+    (1 - top_p) Z together, so top_p is reached before the first of them: only heavier tokens need sorting.
+    """
+    if top_p == 1.0:
+        return ids, weights
+    total = weights.sum()
+    heavy = np.flatnonzero(weights >= (1.0 - top_p) * total / weights.size)
+    order = heavy[_descending(weights[heavy])]
+    needed = np.searchsorted(np.cumsum(weights[order]), top_p * total, side="left") + 1
+    kept = np.sort(order[:needed])
+    return ids[kept], weights[kept]

@@ -1,0 +1,15 @@
+"""A weight in fewer bits."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ScaledWeight:
+    """weight ~ values * scale[:, None]; values [n, k] in a small dtype, scale float32 [n], one per output channel."""
+
+    values: NDArray[Any]
+    scale: NDArray[np.float32]

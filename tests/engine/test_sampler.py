@@ -1,0 +1,250 @@
+"""The sampler against a plain implementation of the published definitions, in Python floats."""
+
+import math
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ilmari.engine.sampler import make_rng, sample, sample_batch, top_ids
+from ilmari.engine.sampling_params import SamplingParams
+from ilmari.errors import ArtifactError
+
+NOTHING_SEEN = np.array([], dtype=np.int64)
+ALMOST_ONE = math.nextafter(1.0, 0.0)
+
+
+class FixedRng:
+    """Stands in for a generator whose next numbers are known."""
+
+    def __init__(self, *uniforms: float) -> None:
+        self.left = list(uniforms)
+
+    def random(self) -> float:
+        return self.left.pop(0)
+
+
+def draw(logits: npt.NDArray[np.float32], uniform: float, history: Any = NOTHING_SEEN, **params: Any) -> int:
+    rng = FixedRng(uniform)
+    token_id = sample(logits, SamplingParams(**params), history, cast(np.random.Generator, rng))
+    assert rng.left == [], "a draw takes exactly one number"
+    return token_id
+
+
+def reference(
+    logits: npt.NDArray[np.float32],
+    history: npt.NDArray[np.int64],
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+) -> dict[int, float]:
+    """Token id -> probability of every token that may be drawn: vLLM's steps in vLLM's order, each written out."""
+    scores = {token_id: float(logit) for token_id, logit in enumerate(logits)}
+    for token_id in set(history.tolist()):
+        score = scores[token_id]
+        scores[token_id] = score / repetition_penalty if score > 0 else score * repetition_penalty
+    scores = {token_id: score / temperature for token_id, score in scores.items()}
+    kept = softmax(scores)
+    most = max(kept.values())
+    kept = {token_id: share for token_id, share in kept.items() if share >= min_p * most}
+    ranking = sorted(kept, key=lambda token_id: (-scores[token_id], token_id))
+    if top_k > 0:
+        ranking = ranking[:top_k]
+    kept = softmax({token_id: scores[token_id] for token_id in ranking})
+    nucleus: list[int] = []
+    for token_id in ranking:
+        if math.fsum(kept[other] for other in nucleus) >= top_p:
+            break
+        nucleus.append(token_id)
+    return softmax({token_id: scores[token_id] for token_id in nucleus})
+
+
+def softmax(scores: dict[int, float]) -> dict[int, float]:
+    most = max(scores.values())
+    weights = {token_id: math.exp(score - most) for token_id, score in scores.items()}
+    total = math.fsum(weights.values())
+    return {token_id: weight / total for token_id, weight in weights.items()}
+
+
+def random_case(seed: int, vocab: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    logits = (2.0 * rng.standard_normal(vocab)).astype(np.float32)
+    return logits, rng.integers(0, vocab, size=vocab // 2)
+
+
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.3},
+    {"temperature": 2.5},
+    {"top_k": 1},
+    {"top_k": 7},
+    {"top_k": 10_000},
+    {"top_p": 0.1},
+    {"top_p": 0.9},
+    {"top_p": 0.9999},
+    {"min_p": 0.02},
+    {"repetition_penalty": 1.3},
+    {"repetition_penalty": 0.7},
+    {"temperature": 0.8, "top_p": 0.95},
+    {"temperature": 1.7, "top_k": 20, "top_p": 0.8},
+    {"temperature": 0.6, "top_k": 3, "min_p": 0.2},
+    {"temperature": 1.2, "top_k": 30, "min_p": 0.01, "top_p": 0.7, "repetition_penalty": 1.1},
+    {"temperature": 1.2, "top_k": 5, "min_p": 0.3, "top_p": 0.99, "repetition_penalty": 1.5},
+]
+
+
+@pytest.mark.parametrize("vocab", [1, 2, 97, 331])
+@pytest.mark.parametrize("params", FILTERS, ids=str)
+def test_every_token_owns_its_share_of_the_line(params: dict[str, Any], vocab: int) -> None:
+    """In ascending id, each kept token answers to the numbers from its cumulative probability up to the next one's."""
+    logits, history = random_case(vocab, vocab)
+    shares = reference(logits, history, **params)
+    low = 0.0
+    for token_id in sorted(shares):
+        high = low + shares[token_id]
+        inset = min(1e-9, shares[token_id] / 4)
+        for uniform in (low + inset, (low + high) / 2, high - inset):
+            # A share near the rounding error of the sums has no interior to aim at.
+            assert shares[token_id] < 1e-13 or draw(logits, uniform, history, **params) == token_id
+        low = high
+    assert draw(logits, 0.0, history, **params) == min(shares)
+    assert draw(logits, ALMOST_ONE, history, **params) == max(shares)
+
+
+def test_the_filters_of_the_table_do_keep_different_tokens() -> None:
+    logits, history = random_case(331, 331)
+    kept = [len(reference(logits, history, **params)) for params in FILTERS]
+    assert min(kept) == 1
+    assert max(kept) == 331
+    assert len(set(kept)) > 8
+
+
+def test_draws_of_a_real_generator_follow_the_distribution() -> None:
+    logits, history = random_case(5, 41)
+    params: dict[str, Any] = {"temperature": 1.4, "top_k": 11, "min_p": 0.001, "top_p": 0.97, "repetition_penalty": 1.2}
+    shares = reference(logits, history, **params)
+    rng, draws = make_rng(11), 20_000
+    drawn = [sample(logits, SamplingParams(**params), history, rng) for _ in range(draws)]
+    assert set(drawn) == set(shares)
+    chi_square = sum((drawn.count(token_id) - draws * p) ** 2 / (draws * p) for token_id, p in shares.items())
+    degrees = len(shares) - 1
+    # Wilson and Hilferty's approximation of the 99.9 % quantile.
+    assert chi_square < degrees * (1 - 2 / (9 * degrees) + 3.09 * math.sqrt(2 / (9 * degrees))) ** 3
+
+
+def test_greedy_takes_the_lowest_of_the_best_and_draws_nothing() -> None:
+    logits = np.array([-1.0, 4.0, 2.0, 4.0, 0.0], dtype=np.float32)
+    no_draws = cast(np.random.Generator, FixedRng())
+    params = SamplingParams(temperature=0.0, top_k=3, top_p=0.5)
+    assert sample(logits, params, NOTHING_SEEN, no_draws) == 1
+    assert sample(logits, SamplingParams(temperature=0.0, repetition_penalty=1.5), np.array([1, 1]), no_draws) == 3
+    assert sample(logits, SamplingParams(temperature=0.0, repetition_penalty=3.0), np.array([1, 3]), no_draws) == 2
+
+
+def test_a_repeated_token_is_penalised_once_and_a_negative_logit_moves_down() -> None:
+    logits = np.array([2.0, -1.0, 1.5], dtype=np.float32)
+    history = np.array([0, 1, 0, 0, 1])
+    weights = [math.exp(2.0 / 1.25), math.exp(-1.0 * 1.25), math.exp(1.5)]
+    edge = weights[0] / sum(weights)
+    assert draw(logits, edge - 1e-9, history, repetition_penalty=1.25) == 0
+    assert draw(logits, edge + 1e-9, history, repetition_penalty=1.25) == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "kept"),
+    [
+        ({}, range(8)),
+        ({"top_k": 3}, range(3)),
+        ({"top_k": 1}, range(1)),
+        ({"top_p": 0.5}, range(4)),
+        ({"top_p": 0.51}, range(5)),
+        ({"top_p": 5e-324}, range(1)),
+        ({"min_p": 1.0}, range(8)),
+        ({"min_p": 1.0, "top_k": 6, "top_p": 0.5}, range(3)),
+    ],
+    ids=str,
+)
+def test_of_equal_logits_the_lowest_ids_are_kept(params: dict[str, Any], kept: range) -> None:
+    logits = np.full(8, -2.5, dtype=np.float32)
+    drawn = [draw(logits, (step + 0.5) / 64, **params) for step in range(64)]
+    assert set(drawn) == set(kept)
+    assert drawn == sorted(drawn)
+
+
+def test_min_p_of_one_keeps_only_the_best() -> None:
+    logits = np.array([1.0, 3.0, 2.999, 3.0, -7.0], dtype=np.float32)
+    assert {draw(logits, uniform, min_p=1.0) for uniform in (0.0, 0.49, 0.51, ALMOST_ONE)} == {1, 3}
+
+
+def test_top_k_cuts_through_equals_at_its_edge() -> None:
+    logits = np.array([0.0, 1.0, 5.0, 1.0, 1.0, 4.0, -3.0], dtype=np.float32)
+    assert {draw(logits, uniform, top_k=4, temperature=100.0) for uniform in np.linspace(0, 0.999, 50)} == {1, 2, 3, 5}
+
+
+@pytest.mark.parametrize("top_p", [0.01, 0.3, 0.99])
+def test_a_flat_distribution_over_a_real_vocabulary(top_p: float) -> None:
+    """Nothing can be pruned here, so the nucleus sorts its way through; 92543 is odd and prime-like."""
+    logits = np.zeros(92_543, dtype=np.float32)
+    kept = math.ceil(top_p * logits.size)
+    assert draw(logits, ALMOST_ONE, top_p=top_p) == kept - 1
+    assert draw(logits, 0.5, top_p=top_p) == kept // 2
+
+
+def test_extreme_logits_neither_overflow_nor_reach_the_impossible() -> None:
+    most = float(np.finfo(np.float32).max)
+    logits = np.array([-most, most, 0.0, -most], dtype=np.float32)
+    for params in ({}, {"temperature": 1e-5}, {"repetition_penalty": 0.01}, {"top_p": 0.999, "min_p": 0.1}):
+        assert {draw(logits, uniform, np.array([1]), **params) for uniform in (0.0, 0.5, ALMOST_ONE)} == {1}
+
+
+@pytest.mark.parametrize("params", FILTERS, ids=str)
+def test_the_logits_are_left_alone(params: dict[str, Any]) -> None:
+    logits, history = random_case(3, 97)
+    before = logits.copy()
+    logits.flags.writeable = False
+    draw(logits, 0.5, history, **params)
+    np.testing.assert_array_equal(logits, before)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(("bad", "word"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
+def test_a_broken_model_is_named(bad: float, word: str, temperature: float) -> None:
+    logits = np.zeros(7, dtype=np.float32)
+    logits[5] = bad
+    with pytest.raises(ArtifactError, match=rf"^the model produced {word} as the logit of token 5, .*compile it again"):
+        sample(logits, SamplingParams(temperature=temperature), NOTHING_SEEN, make_rng(0))
+
+
+def test_a_seed_gives_the_same_text_at_any_batch_size() -> None:
+    vocab, rows, steps = 193, 5, 12
+    noise = np.random.default_rng(2)
+    logits = noise.standard_normal((steps, rows, vocab)).astype(np.float32)
+    params = [SamplingParams(seed=7 + row, temperature=float(row), top_p=0.9, top_k=40) for row in range(rows)]
+    history = [NOTHING_SEEN] * rows
+
+    together_rngs = [make_rng(one.seed) for one in params]
+    together = [sample_batch(logits[step], params, history, together_rngs) for step in range(steps)]
+    for row in range(rows):
+        rng = make_rng(params[row].seed)
+        alone = [sample(logits[step, row], params[row], NOTHING_SEEN, rng) for step in range(steps)]
+        assert alone == [tokens[row] for tokens in together]
+    assert len({tuple(column) for column in zip(*together, strict=True)}) == rows
+
+
+def test_a_generator_is_the_seed_alone() -> None:
+    assert make_rng(42).random() == make_rng(42).random() != make_rng(43).random()
+    assert make_rng(None).random() != make_rng(None).random()
+    # The stream itself is part of the promise: a seed must mean the same text after an upgrade of NumPy.
+    assert make_rng(0).random() == 0.6369616873214543
+
+
+@pytest.mark.parametrize("k", [1, 2, 10, 96, 97, 98, 1000])
+@pytest.mark.parametrize("levels", [1, 4, 1_000_000])
+def test_top_ids_are_those_of_a_full_sort(k: int, levels: int) -> None:
+    scores = np.random.default_rng(k).integers(0, levels, size=97).astype(np.float32)
+    expected = sorted(range(97), key=lambda position: (-float(scores[position]), position))[:k]
+    assert top_ids(scores, k).tolist() == expected
