@@ -46,6 +46,7 @@ def _llama_config(config: dict[str, Any]) -> LlamaConfig:
     )
     return LlamaConfig(
         **{key: config[key] for key in same.split()},
+        head_dim=_head_dim(config),
         attention_bias=config["bias"],
         rope_parameters=rope,
         tie_word_embeddings=False,
@@ -75,6 +76,10 @@ def _split_wqkv(wqkv: torch.Tensor, config: dict[str, Any]) -> dict[str, torch.T
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     of_group = ["q"] * (heads // kv_heads) + ["k", "v"]
     parts: dict[str, list[torch.Tensor]] = {"q": [], "k": [], "v": []}
-    for part, rows in zip(of_group * kv_heads, wqkv.split(config["hidden_size"] // heads), strict=True):
+    for part, rows in zip(of_group * kv_heads, wqkv.split(_head_dim(config)), strict=True):
         parts[part].append(rows)
     return {part: torch.cat(rows) for part, rows in parts.items()}
+
+
+def _head_dim(config: dict[str, Any]) -> int:
+    return int(config.get("head_dim", config["hidden_size"] // config["num_attention_heads"]))

@@ -39,7 +39,7 @@ def test_equals_are_ranked_by_id_whether_listed_or_not() -> None:
 
 def test_a_probability_of_one_half_is_exact_and_of_plain_types() -> None:
     entry = top_logprobs(np.array([7.0, 7.0], dtype=np.float32), 1, 0)[0]
-    assert entry == TokenLogprob(1, pytest.approx(math.log(0.5), abs=1e-15), 2)
+    assert entry == TokenLogprob(token_id=1, logprob=math.log(0.5), rank=2)
     assert [type(value) for value in (entry.token_id, entry.logprob, entry.rank)] == [int, float, int]
 
 

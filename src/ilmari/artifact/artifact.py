@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from ilmari.artifact import params
-from ilmari.artifact.manifest import FileRecord, Manifest, read_manifest
+from ilmari.artifact.manifest import FILE_NAME, FileRecord, Manifest, manifest_bytes, read_manifest
 from ilmari.errors import ArtifactError
 from ilmari.kernels.target import check_host
 
@@ -60,6 +60,12 @@ class Artifact:
         self._check_sizes()
         self._check_digests("sha256", hashlib.sha256, report)
         params.check_header(self.folder / params.FILE_NAME, self.manifest.plan)
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Size in bytes of every file by its path in the folder, the manifest included."""
+        manifest_size = len(manifest_bytes(self.manifest))
+        return {record.path: record.size for record in self.manifest.files} | {FILE_NAME: manifest_size}
 
     def params(self) -> Mapping[str, NDArray[Any]]:
         """The packed parameters by the plan's names, memory-mapped."""

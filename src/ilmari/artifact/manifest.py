@@ -79,9 +79,7 @@ def read_manifest(folder: Path) -> Manifest:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES)
     except FileNotFoundError as error:
-        raise ArtifactError(
-            f"{folder} is not a compiled model: it has no {FILE_NAME}; make one with `ilmari compile CONFIG.yaml`."
-        ) from error
+        raise ArtifactError(_absence(folder)) from error
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read ({error.strerror}).") from error
     try:
@@ -101,6 +99,15 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         field = ".".join(map(str, error.errors()[0]["loc"]))
         raise ArtifactError(f"{path} is malformed at `{field}`; compile the model again.") from error
+
+
+def _absence(folder: Path) -> str:
+    if (folder / "config.json").exists():
+        return (
+            f"{folder} is a Hugging Face checkpoint and not a compiled model; compile it first: write the folder as "
+            "`frontend.checkpoint` in a CONFIG.yaml, and run `ilmari compile CONFIG.yaml`."
+        )
+    return f"{folder} is not a compiled model: it has no {FILE_NAME}; make one with `ilmari compile CONFIG.yaml`."
 
 
 def _digest(fields: dict[str, Any]) -> str:

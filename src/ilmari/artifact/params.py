@@ -66,7 +66,9 @@ def check_header(path: Path, plan: Plan) -> None:
         )
     size = len(expected) + params_bytes(plan)
     if path.stat().st_size != size:
-        raise ArtifactError(f"{path} has {path.stat().st_size:,} bytes, {size:,} were expected; compile the model again.")
+        raise ArtifactError(
+            f"{path} has {path.stat().st_size:,} bytes, {size:,} were expected; compile the model again."
+        )
 
 
 def map_params(path: Path, plan: Plan) -> Mapping[str, NDArray[Any]]:

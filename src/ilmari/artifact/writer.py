@@ -68,7 +68,9 @@ class ArtifactWriter:
             self._scratch.mkdir()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -109,4 +111,6 @@ def _system_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror}); free space or choose another place.") from error
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror}); free space or choose another place."
+        ) from error

@@ -6,11 +6,21 @@ from typing import Annotated
 
 import typer
 
+from ilmari.cli.chat import chat_command
 from ilmari.cli.compile import compile_command
+from ilmari.cli.demo import demo_command
 from ilmari.cli.errors import run
+from ilmari.cli.generate import generate_command
+from ilmari.cli.inspect import inspect_command
+from ilmari.cli.verify import verify_command
 
 VERBS = {
+    "demo": demo_command,
     "compile": compile_command,
+    "chat": chat_command,
+    "generate": generate_command,
+    "inspect": inspect_command,
+    "verify": verify_command,
 }
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -27,7 +27,7 @@ def _run(app: typer.Typer, name: str) -> int:
     try:
         app(prog_name=name)
     except IlmariError as error:
-        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        print_error(str(error))
         return USER_ERROR
     except KeyboardInterrupt:
         code: object = INTERRUPTED
@@ -38,6 +38,10 @@ def _run(app: typer.Typer, name: str) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _one_line(text: str) -> str:
-    """Escape what could move a terminal's cursor or colour it: messages quote files and arguments."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+def print_error(text: str) -> None:
+    """Print a sentence for the user; what could move a terminal's cursor or colour it is escaped.
+
+    Messages quote files and arguments, so anything can be in them.
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    print(f"error: {line}", file=sys.stderr)

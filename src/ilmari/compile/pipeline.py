@@ -76,7 +76,7 @@ def _weights(job: Job, writer: ArtifactWriter, progress: Progress) -> None:
     with writer.open(params.FILE_NAME) as file:
         file.write(params.header_bytes(job.plan))
         for array in packed_tensors(job.checkpoint, job.plan):
-            file.write(memoryview(array).cast("B"))
+            file.write(array.data.cast("B"))
             done += array.nbytes
             progress(done, total)
 

@@ -12,8 +12,8 @@ from ilmari.checkpoint.checkpoint import Checkpoint
 from ilmari.compile.packing import pack, pad
 from ilmari.errors import CheckpointError
 from ilmari.kernels.plan import LinearShape, Plan
-from ilmari.quant.scaled_half import scaled_half
 from ilmari.quant.round_to_nearest import round_to_nearest
+from ilmari.quant.scaled_half import scaled_half
 from ilmari.quant.weight import ScaledWeight
 
 ROWS_AT_ONCE = 4096
@@ -66,9 +66,7 @@ def _linear(plan: Plan, name: str, weight: NDArray[np.float32]) -> Iterator[NDAr
     yield from _parts(plan, shape, pad(weight, shape.n, shape.k))
 
 
-def _parts(
-    plan: Plan, shape: LinearShape, weight: NDArray[np.float32]
-) -> list[NDArray[Any]]:
+def _parts(plan: Plan, shape: LinearShape, weight: NDArray[np.float32]) -> list[NDArray[Any]]:
     """A padded weight [rows, k] as the tensors of `Plan.linear_tensors`."""
     encoded = ENCODERS[plan.scheme.name](weight)
     parts: list[NDArray[Any]] = [pack(encoded.values, shape), encoded.scale]

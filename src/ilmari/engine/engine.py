@@ -78,7 +78,7 @@ class Engine:
         params.check_vocabulary(self.config.vocab_size)
         limit = self.manifest.max_seq_len
         max_len = limit if params.max_tokens is None else min(len(prompt) + params.max_tokens, limit)
-        stops = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else stop_ids)
+        stops = frozenset(params.stop_token_ids or ()) | (frozenset() if params.ignore_eos else stop_ids)
         sequence = self._sequence(prompt, max_len, params, stops)
         if len(prompt) >= max_len:
             sequence.finish_reason = "length"
@@ -86,9 +86,7 @@ class Engine:
             self._waiting.append(sequence)
         return sequence
 
-    def _sequence(
-        self, prompt: Many[int], max_len: int, params: SamplingParams, stop_ids: frozenset[int]
-    ) -> Sequence:
+    def _sequence(self, prompt: Many[int], max_len: int, params: SamplingParams, stop_ids: frozenset[int]) -> Sequence:
         if blocks_for(max_len) > self.cache.blocks:
             raise RequestError(
                 f"A sequence of {max_len} tokens needs {blocks_for(max_len)} KV blocks and the cache has "
@@ -132,7 +130,7 @@ class Engine:
         work = self._schedule()
         batch = make_batch(work, tile_tokens(self.config.q_per_kv))
         logits = self._runner.forward(batch, self.cache)
-        sampled = []
+        sampled: list[Sequence] = []
         for item in work:
             item.sequence.computed += item.count
             if item.outputs:

@@ -29,13 +29,15 @@ def top_logprobs(logits: npt.NDArray[np.float32], token_id: int, k: int) -> list
         k: 0 or more.
     """
     scores = logits.astype(np.float64)
-    best = scores.max()
-    log_total = best + np.log(np.exp(scores - best).sum())
+    scores -= scores.max()
+    log_total = np.log(np.exp(scores).sum())
+    best_ids = top_ids(scores, k).tolist() if k else []
+    best_ids.sort(key=lambda best_id: (-scores[best_id], best_id))
     ranked = [
-        TokenLogprob(int(top_id), float(scores[top_id] - log_total), rank)
-        for rank, top_id in enumerate(top_ids(scores, k) if k else (), start=1)
+        TokenLogprob(best_id, float(scores[best_id] - log_total), rank)
+        for rank, best_id in enumerate(best_ids, start=1)
     ]
-    if any(top.token_id == token_id for top in ranked):
+    if any(entry.token_id == token_id for entry in ranked):
         return ranked
     score = scores[token_id]
     rank = 1 + np.count_nonzero(scores > score) + np.count_nonzero(scores[:token_id] == score)

@@ -30,7 +30,7 @@ class Request:
             prompt,
             sequence,
             StreamDecoder(tokenizer, skip_special_tokens=params.skip_special_tokens),
-            StopStrings(params.stop, params.include_stop_str_in_output),
+            StopStrings(params.stops, params.include_stop_str_in_output),
         )
 
     def advance(self) -> bool:

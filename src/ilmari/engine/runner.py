@@ -37,9 +37,7 @@ class Runner:
         """Link the kernels and map the parameters; no step may have more than `max_rows` rows."""
         self.plan = artifact.manifest.plan
         self.library = KernelLibrary(artifact.folder / KERNELS)
-        self.params: Mapping[str, tvm_ffi.Tensor] = {
-            name: tensor(array) for name, array in artifact.params().items()
-        }
+        self.params: Mapping[str, tvm_ffi.Tensor] = {name: tensor(array) for name, array in artifact.params().items()}
         self._layers = [Layer(self, index) for index in range(self.plan.config.num_hidden_layers)]
         self._head = Linear(self.plan, self.library, self.params, "head")
         self._workspace = Workspace(self.plan, max_rows)
@@ -72,9 +70,7 @@ class Runner:
     def _project(self, layer: Layer, views: Views, batch: Batch, cache: KvCache, index: int) -> None:
         self._rmsnorm(views.hidden, layer.attention_norm, views.normed)
         layer.qkv(views.normed, views.qkv, views)
-        self._rope_append(
-            views.qkv, batch.cos, batch.sin, batch.slots, views.q, cache.keys[index], cache.values[index]
-        )
+        self._rope_append(views.qkv, batch.cos, batch.sin, batch.slots, views.q, cache.keys[index], cache.values[index])
 
     def _attend(self, views: Views, batch: Batch, cache: KvCache, index: int, tiles: Tiles, *, single: bool) -> None:
         self._attention[single](

@@ -60,27 +60,43 @@ def sample(
     scores = _penalised(logits, history, params.repetition_penalty)
     if params.greedy:
         return int(scores.argmax())
-    ids = np.sort(top_ids(scores, params.top_k)) if params.top_k > 0 else np.arange(scores.size)
-    weights = np.exp((scores[ids] - scores.max()) / params.temperature)
+    if params.top_k > 0:
+        ids = top_ids(scores, params.top_k)
+        scores = scores[ids]
+    else:
+        ids = np.arange(scores.size)
+    weights = _weights(scores, params.temperature)
     ids, weights = _above_min_p(ids, weights, params.min_p)
     ids, weights = _nucleus(ids, weights, params.top_p)
-    cumulative = np.cumsum(weights)
+    cumulative = np.cumsum(weights, out=weights)
     # "right" steps over tokens whose weight underflowed to 0; random() < 1 keeps the index inside.
     return int(ids[np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")])
 
 
 def top_ids(scores: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.intp]:
-    """The positions of the `k` (>= 1) greatest of `scores` [n], greatest first, the lowest position first of equals.
+    """The positions, ascending, of the `k` (>= 1) greatest of `scores` [n]; the lowest position first of equals.
 
-    min(k, n) positions. The scores are partitioned, and only those not below the k-th are sorted.
+    min(k, n) positions. The scores are cut into at least k groups: k groups have a greatest score that is not below
+    the k-th of those, so the k-th score of all is not below it either. Few scores pass that mark to be partitioned.
     """
-    kth = np.partition(scores, -k)[-k] if k < scores.size else scores.min()
-    candidates = np.flatnonzero(scores >= kth)
-    return candidates[_descending(scores[candidates])[:k]]
+    if k >= scores.size:
+        return np.arange(scores.size)
+    height = max(1, scores.size // (4 * k))
+    groups = scores[: scores.size - scores.size % height].reshape(height, -1)
+    mark = _kth_greatest(groups.max(axis=0), k)
+    return _head(scores, _kth_greatest(scores[scores >= mark], k), k)
 
 
-def _descending(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.intp]:
-    return np.argsort(-scores, kind="stable")
+def _kth_greatest(scores: npt.NDArray[np.floating], k: int) -> float:
+    return float(np.partition(scores, -k)[-k])
+
+
+def _head(scores: npt.NDArray[np.floating], least: float, count: int) -> npt.NDArray[np.intp]:
+    """The positions of the `count` greatest scores, the smallest of which is `least`; late equals of it are left."""
+    kept = np.flatnonzero(scores >= least)
+    equals = np.flatnonzero(scores[kept] == least)
+    surplus = kept.size - count
+    return np.delete(kept, equals[equals.size - surplus :])
 
 
 def _check_finite(logits: npt.NDArray[np.float32]) -> None:
@@ -104,6 +120,16 @@ def _penalised(
     return scores
 
 
+def _weights(scores: npt.NDArray[np.float64], temperature: float) -> npt.NDArray[np.float64]:
+    """Probabilities relative to the best token, whose weight is 1; written over `scores`.
+
+    In place, because fresh pages for vocabulary-sized arrays cost several times the arithmetic.
+    """
+    scores -= scores.max()
+    scores /= temperature
+    return np.exp(scores, out=scores)
+
+
 def _above_min_p(
     ids: npt.NDArray[np.intp], weights: npt.NDArray[np.float64], min_p: float
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
@@ -125,8 +151,8 @@ def _nucleus(
     if top_p == 1.0:
         return ids, weights
     total = weights.sum()
-    heavy = np.flatnonzero(weights >= (1.0 - top_p) * total / weights.size)
-    order = heavy[_descending(weights[heavy])]
-    needed = np.searchsorted(np.cumsum(weights[order]), top_p * total, side="left") + 1
-    kept = np.sort(order[:needed])
+    heavy = np.sort(weights[weights >= (1.0 - top_p) * total / weights.size])[::-1]
+    reached = int(np.searchsorted(np.cumsum(heavy), top_p * total, side="left"))
+    needed = min(reached + 1, heavy.size)  # rounding may leave the sum short of a top_p next to 1
+    kept = _head(weights, heavy[needed - 1], needed)
     return ids[kept], weights[kept]

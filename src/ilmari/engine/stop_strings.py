@@ -34,11 +34,10 @@ class StopStrings:
         return self._release(len(self._held))
 
     def _first_possible_start(self) -> int:
-        """Where a stop string may have begun that the held text does not complete; its length if nowhere."""
+        """The earliest place from which the held text is the beginning of a stop string; its length if nowhere."""
         end = len(self._held)
         for start in range(max(0, end - self._longest + 1), end):
-            tail = self._held[start:]
-            if any(len(stop) > len(tail) and stop.startswith(tail) for stop in self._stops):
+            if any(stop.startswith(self._held[start:]) for stop in self._stops):
                 return start
         return end
 

@@ -13,8 +13,8 @@ import numpy as np
 from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa, fma, splat
-from ilmari.kernels.numeric import exp, lane_max, lane_sum, widen
 from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
+from ilmari.kernels.numeric import exp, lane_max, lane_sum, widen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,13 +53,13 @@ def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -
                 key: T.let = widen(isa, K[block, h, d, T.ramp(j * lanes, 1, lanes)], "float16")
                 for r in T.unroll(batch):
                     token: T.let = first + T.min((row0 + r) // group, last)
-                    query = T.broadcast(Q[token, (h * group + (row0 + r) % group) * head_dim + d], lanes)
+                    query: T.let = T.broadcast(Q[token, (h * group + (row0 + r) % group) * head_dim + d], lanes)
                     acc[T.ramp((r * key_vectors + j) * lanes, 1, lanes)] = fma(
                         isa, key, query, acc[T.ramp((r * key_vectors + j) * lanes, 1, lanes)]
                     )
         for r in T.unroll(batch):
             for j in T.unroll(key_vectors):
-                score = acc[T.ramp((r * key_vectors + j) * lanes, 1, lanes)]
+                score: T.let = acc[T.ramp((r * key_vectors + j) * lanes, 1, lanes)]
                 P[row0 + r, T.ramp(b * BLOCK_SIZE + j * lanes, 1, lanes)] = score
 
     @T.inline
@@ -88,7 +88,7 @@ def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -
         """O[row0 + r] = O * correction + P V for `batch` rows and one vector of head_dim."""
         acc = T.alloc_buffer((batch * lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
         for r in T.unroll(batch):
-            before = O[row0 + r, T.ramp(j * lanes, 1, lanes)]
+            before: T.let = O[row0 + r, T.ramp(j * lanes, 1, lanes)]
             acc[T.ramp(r * lanes, 1, lanes)] = before * correction[row0 + r, T.ramp(0, 1, lanes)]
         for key in T.serial(keys):
             block: T.let = table[owner, chunk * CHUNK_BLOCKS + key // BLOCK_SIZE]
@@ -160,7 +160,7 @@ def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -
                 if r // group <= last:
                     for j in T.serial(value_vectors):
                         column: T.let = (h * group + r % group) * head_dim + j * lanes
-                        mean = O[r, T.ramp(j * lanes, 1, lanes)] / T.broadcast(total[r], lanes)
+                        mean: T.let = O[r, T.ramp(j * lanes, 1, lanes)] / T.broadcast(total[r], lanes)
                         Y[first[t] + r // group, T.ramp(column, 1, lanes)] = mean
 
     return kernel
@@ -176,4 +176,5 @@ def attention_reference(
     scores[:, hidden] = -np.inf
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
-    return np.einsum("hmk,khd->mhd", weights, np.repeat(v, group, axis=1))
+    mixed: NDArray[np.float64] = np.einsum("hmk,khd->mhd", weights, np.repeat(v, group, axis=1))
+    return mixed

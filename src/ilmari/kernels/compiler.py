@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,19 +32,19 @@ def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
     heads, kv_heads, head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     qkv, gate_up = plan.linears["qkv"], plan.linears["gate_up"]
     table: dict[str, Callable[[], PrimFunc]] = {
-        "embedding": lambda: embedding(isa, config.vocab_size, config.hidden_size),
-        "rmsnorm": lambda: rmsnorm(isa, config.hidden_size, config.rms_norm_eps),
-        "rope_append": lambda: rope_append(isa, heads, kv_heads, head_dim, qkv.n),
-        "attention_prefill": lambda: attention(isa, heads, kv_heads, head_dim, tile_tokens(config.q_per_kv)),
-        "attention_decode": lambda: attention(isa, heads, kv_heads, head_dim, 1),
-        "silu_multiply": lambda: silu_multiply(isa, plan.intermediate, gate_up.n),
+        "embedding": partial(embedding, isa, config.vocab_size, config.hidden_size),
+        "rmsnorm": partial(rmsnorm, isa, config.hidden_size, config.rms_norm_eps),
+        "rope_append": partial(rope_append, isa, heads, kv_heads, head_dim, qkv.n),
+        "attention_prefill": partial(attention, isa, heads, kv_heads, head_dim, tile_tokens(config.q_per_kv)),
+        "attention_decode": partial(attention, isa, heads, kv_heads, head_dim, 1),
+        "silu_multiply": partial(silu_multiply, isa, plan.intermediate, gate_up.n),
     }
     for name, shape in plan.linears.items():
         if plan.byte_dot:
-            table[f"linear_{name}"] = lambda shape=shape: linear_int8(isa, shape)
-            table[f"quantize_{shape.k}"] = lambda k=shape.k: quantize_rows(isa, k)
+            table[f"linear_{name}"] = partial(linear_int8, isa, shape)
+            table[f"quantize_{shape.k}"] = partial(quantize_rows, isa, shape.k)
         else:
-            table[f"linear_{name}"] = lambda shape=shape: linear_float(isa, shape, plan.scheme.weights)
+            table[f"linear_{name}"] = partial(linear_float, isa, shape, plan.scheme.weights)
     return table
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import math
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -44,7 +45,8 @@ def aligned_copy(array: NDArray[Any]) -> NDArray[Any]:
 def tensor(array: NDArray[Any]) -> tvm_ffi.Tensor:
     """A kernel's view of an array; no copy. The array must be contiguous and on a vector's boundary."""
     assert array.ctypes.data % ALIGNMENT == 0, "unaligned array: allocate it with aligned_zeros"
-    return tvm_ffi.from_dlpack(array)
+    view: tvm_ffi.Tensor = tvm_ffi.from_dlpack(array)
+    return view
 
 
 class KernelLibrary:
@@ -66,7 +68,8 @@ class KernelLibrary:
             raise ArtifactError(f"{path} cannot be linked ({error}); compile the model again.") from error
 
     def __getitem__(self, name: str) -> tvm_ffi.Function:
-        return self._module.get_function(name)
+        function: tvm_ffi.Function = self._module.get_function(name)
+        return function
 
 
 @cache
@@ -75,7 +78,9 @@ def _load_runtime() -> None:
     assert package is not None
     assert package.submodule_search_locations is not None
     library = Path(package.submodule_search_locations[0]) / "lib" / RUNTIME_NAMES[sys.platform]
+    # The runtime reads these when its first parallel kernel starts. Its own guess of the size counts physical cores,
+    # wrongly in virtual machines; and it would pin the calling thread, and all that Python starts later, to one core.
+    os.environ["TVM_NUM_THREADS"] = str(num_threads())
+    os.environ["TVM_BIND_THREADS"] = "0"
     # Kernels find TVMBackendParallelLaunch and its like through the process's global symbols.
     ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
-    every_core_alike = 1
-    tvm_ffi.get_global_func("runtime.config_threadpool")(every_core_alike, num_threads())

@@ -44,7 +44,7 @@ def linear_float(isa: Isa, shape: LinearShape, dtype: str) -> PrimFunc:
         for i in T.unroll(rows):
             for j in T.unroll(vectors):
                 n0: T.let = nb * block + j * lanes
-                value = acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] * channel_scale[T.ramp(n0, 1, lanes)]
+                value: T.let = acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] * channel_scale[T.ramp(n0, 1, lanes)]
                 if accumulate:
                     Y[first + i, T.ramp(n0, 1, lanes)] = Y[first + i, T.ramp(n0, 1, lanes)] + value
                 else:

@@ -63,11 +63,11 @@ def linear_int8(isa: Isa, shape: LinearShape) -> PrimFunc:
         for i in T.unroll(rows):
             for j in T.unroll(vectors):
                 n0: T.let = nb * block + j * lanes
-                high = acc[T.ramp((2 * i * vectors + j) * lanes, 1, lanes)] - channel_sum[T.ramp(n0, 1, lanes)]
-                low = acc[T.ramp(((2 * i + 1) * vectors + j) * lanes, 1, lanes)]
-                upper = T.cast(high, f"float32x{lanes}") * T.broadcast(T.float32(256), lanes)
-                total = upper + T.cast(low, f"float32x{lanes}")
-                value = total * channel_scale[T.ramp(n0, 1, lanes)] * T.broadcast(row_scale[first + i], lanes)
+                high: T.let = acc[T.ramp((2 * i * vectors + j) * lanes, 1, lanes)] - channel_sum[T.ramp(n0, 1, lanes)]
+                low: T.let = acc[T.ramp(((2 * i + 1) * vectors + j) * lanes, 1, lanes)]
+                upper: T.let = T.cast(high, f"float32x{lanes}") * T.broadcast(T.float32(256), lanes)
+                total: T.let = upper + T.cast(low, f"float32x{lanes}")
+                value: T.let = total * channel_scale[T.ramp(n0, 1, lanes)] * T.broadcast(row_scale[first + i], lanes)
                 if accumulate:
                     Y[first + i, T.ramp(n0, 1, lanes)] = Y[first + i, T.ramp(n0, 1, lanes)] + value
                 else:

@@ -8,7 +8,7 @@ from ilmari.kernels.scheme import Scheme
 from ilmari.model.config import ModelConfig
 
 PADDING = 16
-"""Feature sizes are padded with zeros to a multiple of this: whole vectors on every CPU, and 64-byte aligned tensors."""
+"""Feature sizes are padded with zeros to a multiple of this: whole vectors on every CPU, tensors of whole 64 bytes."""
 
 
 @dataclass(frozen=True)

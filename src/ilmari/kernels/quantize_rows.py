@@ -41,7 +41,9 @@ def quantize_rows(isa: Isa, k: int) -> PrimFunc:
         factor: T.let = T.Select(magnitude > T.float32(0), inverse, T.float32(0))
         for j in T.serial(k // lanes):
             # The cast truncates, and everything is positive here: this rounds to the nearest.
-            level = fma(isa, X[i, T.ramp(j * lanes, 1, lanes)], splat(factor, lanes), splat(T.float32(32768.5), lanes))
+            level: T.let = fma(
+                isa, X[i, T.ramp(j * lanes, 1, lanes)], splat(factor, lanes), splat(T.float32(32768.5), lanes)
+            )
             q: T.let = T.cast(level, f"int32x{lanes}")
             Q[i, j, 0, T.ramp(0, 1, lanes)] = T.cast(q >> splat(T.int32(8), lanes), f"uint8x{lanes}")
             Q[i, j, 1, T.ramp(0, 1, lanes)] = T.cast(q & splat(T.int32(255), lanes), f"uint8x{lanes}")

@@ -29,7 +29,7 @@ def rmsnorm(isa: Isa, hidden: int, eps: float) -> PrimFunc:
             square[T.ramp(0, 1, lanes)] = fma(isa, x, x, square[T.ramp(0, 1, lanes)])
         factor: T.let = T.float32(1) / T.sqrt(lane_sum(square, lanes) / T.float32(hidden) + T.float32(eps))
         for j in T.serial(hidden // lanes):
-            normal = X[i, T.ramp(j * lanes, 1, lanes)] * T.broadcast(factor, lanes)
+            normal: T.let = X[i, T.ramp(j * lanes, 1, lanes)] * T.broadcast(factor, lanes)
             Y[i, T.ramp(j * lanes, 1, lanes)] = normal * weight[T.ramp(j * lanes, 1, lanes)]
 
     @T.prim_func
@@ -50,4 +50,5 @@ def rmsnorm(isa: Isa, hidden: int, eps: float) -> PrimFunc:
 def rmsnorm_reference(x: NDArray[np.float32], weight: NDArray[np.float32], eps: float) -> NDArray[np.float64]:
     """What `rmsnorm` computes."""
     wide = x.astype(np.float64)
-    return wide / np.sqrt(np.mean(wide**2, axis=-1, keepdims=True) + eps) * weight
+    root: NDArray[np.float64] = np.sqrt(np.mean(wide**2, axis=-1, keepdims=True) + eps)
+    return wide / root * weight

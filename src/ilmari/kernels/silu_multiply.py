@@ -45,4 +45,5 @@ def silu_multiply(isa: Isa, size: int, stride: int) -> PrimFunc:
 def silu_multiply_reference(x: NDArray[np.float32], size: int) -> NDArray[np.float64]:
     """What `silu_multiply` computes."""
     gate, up = x[:, :size].astype(np.float64), x[:, size : 2 * size].astype(np.float64)
-    return gate / (1 + np.exp(-gate)) * up
+    sigmoid: NDArray[np.float64] = 1 / (1 + np.exp(-gate))
+    return gate * sigmoid * up

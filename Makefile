@@ -1,0 +1,35 @@
+# Every target sets up what it needs in .venv; a fresh machine needs only Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST_FLAGS ?=
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/installed          ## compile a small real model and ask it a question
+	$(BIN)/ilmari demo
+
+test: lint                     ## everything that must hold, in less than 20 minutes on 2 cores
+	$(BIN)/pytest $(PYTEST_FLAGS)
+
+lint: .venv/installed-test     ## style, types, and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed-test    ## the 1.8B shape against this machine's ceilings; quiet machine, 15 minutes
+	$(BIN)/python benchmarks/shape_1_8b.py
+
+clean:
+	rm -rf .venv build dist src/*.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-test: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@ .venv/installed

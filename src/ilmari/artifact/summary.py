@@ -1,0 +1,110 @@
+"""What there is to know about an artifact before it runs: its manifest, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ilmari.artifact import params
+from ilmari.artifact.artifact import Artifact
+from ilmari.errors import TargetError
+from ilmari.kernels.plan import Plan
+from ilmari.kernels.target import Target, check_host
+from ilmari.model.config import ModelConfig
+from ilmari.model.cost import kv_bytes_per_token, macs_per_token, parameters
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Number formats, in words."""
+
+    scheme: str
+    weights: str
+    embedding: str
+    norms: str
+    kv_cache: str
+    activations: str
+
+
+@dataclass(frozen=True)
+class DecodeCost:
+    """What one token costs after `context` tokens: FLOPs (two per multiply-add), and bytes read from memory.
+
+    Bytes are the packed weights, all but the embedding table, and the KV cache of the context.
+    """
+
+    context: int
+    flops: int
+    bytes_read: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One artifact. Sizes are in bytes, lengths in tokens; `obstacle` is why this host cannot run it, None if it can.
+
+    `decode` gives the cost of the first token and of the last one that the artifact takes.
+    """
+
+    name: str
+    folder: str
+    ilmari_version: str
+    schema_version: int
+    model: ModelConfig
+    parameters: int
+    precision: Precision
+    target: Target
+    instruction_set: str
+    obstacle: str | None
+    max_prompt_len: int
+    max_seq_len: int
+    tp: int
+    kv_bytes_per_token: int
+    decode: tuple[DecodeCost, ...]
+    files: dict[str, int]
+
+
+def summarize(artifact: Artifact) -> Summary:
+    """Everything there is to know; reads no file but the manifest, and needs no CPU that can run the artifact."""
+    manifest = artifact.manifest
+    return Summary(
+        name=manifest.name,
+        folder=str(artifact.folder),
+        ilmari_version=manifest.ilmari_version,
+        schema_version=manifest.schema_version,
+        model=manifest.model,
+        parameters=parameters(manifest.model),
+        precision=Precision(
+            scheme=manifest.scheme,
+            weights=f"{manifest.plan.scheme.weights}, one scale per output channel",
+            embedding="float16",
+            norms="float32",
+            kv_cache="float16",
+            activations=manifest.activation,
+        ),
+        target=manifest.target,
+        instruction_set=manifest.isa,
+        obstacle=_obstacle(artifact),
+        max_prompt_len=manifest.max_prompt_len,
+        max_seq_len=manifest.max_seq_len,
+        tp=manifest.tp,
+        kv_bytes_per_token=kv_bytes_per_token(manifest.model),
+        decode=tuple(_decode_cost(manifest.plan, context) for context in (0, manifest.max_seq_len - 1)),
+        files=artifact.files,
+    )
+
+
+def _obstacle(artifact: Artifact) -> str | None:
+    try:
+        check_host(artifact.manifest.target, str(artifact.folder))
+    except TargetError as error:
+        return str(error)
+    return None
+
+
+def _decode_cost(plan: Plan, context: int) -> DecodeCost:
+    embedding = next(shape for shape in plan.tensors if shape.name == "embedding")
+    weights = params.params_bytes(plan) - params.tensor_bytes(embedding)
+    return DecodeCost(
+        context,
+        flops=2 * macs_per_token(plan.config, context),
+        bytes_read=weights + context * kv_bytes_per_token(plan.config),
+    )

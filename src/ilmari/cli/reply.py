@@ -1,0 +1,77 @@
+"""A reply as it comes: its text to stdout, how fast it came to a person who watches."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from ilmari.engine.llm import LLM
+    from ilmari.engine.output import RequestOutput
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply and how long it took: seconds to its first token, and from there to its last one."""
+
+    request: RequestOutput
+    first_after: float
+    rest_took: float
+
+    @property
+    def speed(self) -> str:
+        """How fast it came, in a few words."""
+        tokens = len(self.request.outputs[0].token_ids)
+        words = [f"{tokens} token{'' if tokens == 1 else 's'}", f"the first after {self.first_after:.2f} s"]
+        if tokens > 1 and self.rest_took > 0:
+            words.append(f"then {(tokens - 1) / self.rest_took:.1f} tokens/s")
+        return ", ".join(words)
+
+
+def load_model(folder: Path) -> LLM:
+    """The artifact in `folder`, ready for one sequence at a time; on a terminal something moves meanwhile.
+
+    Raises:
+        ArtifactError, TargetError: as `LLM`.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status(f"[dim]loading {escape(str(folder))}[/dim]"):
+        from ilmari.engine.llm import LLM
+
+        return LLM(folder, max_num_seqs=1)
+
+
+def write_reply(outputs: Iterable[RequestOutput]) -> Reply:
+    """Write the text to stdout while it grows, then a newline; `outputs` are of one request, at least one of them.
+
+    On a terminal, control characters are shown and not obeyed: a model can write anything.
+    """
+    began = first = time.monotonic()
+    terminal = sys.stdout.isatty()
+    written = ""
+    for count, request in enumerate(outputs):
+        if count == 0:
+            first = time.monotonic()
+        text = request.outputs[0].text
+        new = text[len(written) :]
+        sys.stdout.write(new.translate(_CONTROLS) if terminal else new)
+        sys.stdout.flush()
+        written = text
+    print(flush=True)
+    return Reply(request, first - began, time.monotonic() - first)
+
+
+def remark(text: str) -> None:
+    """Tell something beside the reply to a person who watches: a dim line, if stderr is a terminal."""
+    if sys.stderr.isatty():
+        typer.secho(text, dim=True, err=True)

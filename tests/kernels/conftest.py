@@ -1,0 +1,102 @@
+"""One kernel compiled for one instruction set, and called on guarded memory."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+import tvm_ffi
+from numpy.typing import NDArray
+from tvm.tirx import PrimFunc
+
+from ilmari.errors import TargetError
+from ilmari.kernels.isa import ISAS, Isa
+from ilmari.kernels.library import aligned_zeros, tensor
+from ilmari.kernels.target import Target, check_host, resolve_target, tvm_target
+
+CPUS = {"avx512-vnni": "znver4", "avx2": "haswell", "generic": "x86-64"}
+GUARD = 64  # bytes around every array a kernel is given
+NAN_BYTE = 0xFF  # float16 and float32 of nothing else are NaN: a number read from a guard spoils the result
+
+Array = NDArray[Any]
+
+
+def target_for(isa: Isa) -> Target:
+    """This machine if it would choose `isa` by itself, else a CPU that would."""
+    host = resolve_target("host")
+    return host if host.isa_name == isa.name else resolve_target(CPUS[isa.name])
+
+
+class Kernel:
+    """A compiled kernel. Calling it with arrays runs it on aligned, guarded copies, and copies all of them back."""
+
+    def __init__(self, function: PrimFunc, target: Target) -> None:
+        module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
+        self._executable = tvm.compile(module, target=tvm_target(target), tir_pipeline="tirx")
+        self._function = self._executable["kernel"]
+
+    def source(self, kind: str) -> str:
+        """The machine code as text: `ll` is LLVM's language, `asm` the CPU's."""
+        return str(self._executable.mod.inspect_source(kind))
+
+    def __call__(self, *arrays: Array) -> None:
+        guarded = [_guarded(array) for array in arrays]
+        self._function(*(tensor(inner) for _, inner in guarded))
+        for array, (outer, inner) in zip(arrays, guarded, strict=True):
+            assert (outer[:GUARD] == NAN_BYTE).all(), "written before the start of an array"
+            assert (outer[GUARD + array.nbytes :] == NAN_BYTE).all(), "written after the end of an array"
+            array[...] = inner
+
+
+def _guarded(array: Array) -> tuple[NDArray[np.uint8], Array]:
+    outer = aligned_zeros((array.nbytes + 2 * GUARD,), np.uint8)
+    outer[:] = NAN_BYTE
+    inner = outer[GUARD : GUARD + array.nbytes].view(array.dtype).reshape(array.shape)
+    inner[...] = array
+    return outer, inner
+
+
+@cache
+def _compile(isa: Isa, generate: Callable[..., PrimFunc], *arguments: Any) -> Kernel:
+    return Kernel(generate(isa, *arguments), target_for(isa))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    """Enough to have work shared between threads, on any machine."""
+    every_core_alike = 1
+    tvm_ffi.get_global_func("runtime.config_threadpool")(every_core_alike, 2)
+
+
+@pytest.fixture(scope="session", params=ISAS, ids=lambda isa: isa.name)
+def isa(request: pytest.FixtureRequest) -> Isa:
+    """Each instruction set that this machine can run."""
+    isa: Isa = request.param
+    try:
+        check_host(target_for(isa), isa.name)
+    except TargetError as error:
+        pytest.skip(str(error))
+    return isa
+
+
+@pytest.fixture(scope="session")
+def compiled(isa: Isa) -> Callable[..., Kernel]:
+    """compiled(generator, ...): the kernel that generator(isa, ...) writes; each is compiled once."""
+
+    def compile_once(generate: Callable[..., PrimFunc], *arguments: Any) -> Kernel:
+        return _compile(isa, generate, *arguments)
+
+    return compile_once
+
+
+@pytest.fixture(params=[1, 2, 3, 4, 5, 7, 8, 9, 13, 64])
+def m(request: pytest.FixtureRequest) -> int:
+    """Rows: every remainder of every register tile, and both sides of `PARALLEL_ROWS`."""
+    return int(request.param)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240607)

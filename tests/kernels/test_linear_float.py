@@ -1,0 +1,76 @@
+"""Linear layers with float32 activations, float16 and int8 weights, at padded odd shapes."""
+
+import numpy as np
+import pytest
+from packed import linear_shape, packed_weight
+
+from ilmari.kernels.linear_float import linear_float
+from ilmari.kernels.plan import LinearShape
+
+SCHEME_OF = {"float16": "fp16", "int8": "w8a16"}
+
+
+@pytest.fixture(params=["float16", "int8"])
+def dtype(request, isa):
+    if request.param == "int8" and isa.int8_dot:
+        pytest.skip("this instruction set multiplies int8 weights by bytes: see test_linear_int8")
+    return request.param
+
+
+def random_weight(rng, n, k, dtype):
+    if dtype == "int8":
+        return rng.integers(-128, 128, (n, k)).astype(np.int8)
+    return (rng.standard_normal((n, k)) * 10 ** rng.uniform(-7, 3, (n, 1))).astype(np.float16)  # subnormals too
+
+
+def check(kernel, shape, weight, x, scale, before):
+    """Error within 1e-6 of the sum of the products' magnitudes."""
+    y = before.copy()
+    kernel(x, packed_weight(weight, shape), scale, y)
+    wide, factor = weight.astype(np.float64), scale.astype(np.float64)
+    want = x.astype(np.float64) @ wide.T * factor
+    magnitude = np.abs(x.astype(np.float64)) @ np.abs(wide).T * factor
+    if shape.accumulate:
+        want, magnitude = want + before, magnitude + np.abs(before)
+    assert np.isfinite(y).all()
+    assert (np.abs(y - want) <= 1e-6 * magnitude).all()
+
+
+@pytest.mark.parametrize(("name", "hidden"), [("o", 80), ("down", 96), ("gate_up", 80), ("head", 96)])
+def test_linear_float(isa, compiled, rng, m, name, hidden, dtype):
+    shape = linear_shape(isa, SCHEME_OF[dtype], name, hidden)
+    assert shape.n % 64 or shape.k % 64
+    weight = random_weight(rng, shape.n, shape.k, dtype)
+    x = rng.standard_normal((m, shape.k)).astype(np.float32)
+    scale = rng.uniform(0.1, 2, shape.n).astype(np.float32)
+    before = rng.standard_normal((m, shape.n)).astype(np.float32)
+    check(compiled(linear_float, shape, dtype), shape, weight, x, scale, before if shape.accumulate else before + np.nan)
+
+
+def test_one_product_at_a_time(isa, compiled, dtype):
+    """Each weight alone, so that no two can be exchanged unnoticed."""
+    shape = linear_shape(isa, SCHEME_OF[dtype], "o", 80)
+    weight = (np.arange(shape.n * shape.k).reshape(shape.n, shape.k) % 251 - 125).astype(dtype)
+    x = np.eye(shape.k, dtype=np.float32)
+    y = np.zeros((shape.k, shape.n), np.float32)
+    compiled(linear_float, shape, dtype)(x, packed_weight(weight, shape), np.ones(shape.n, np.float32), y)
+    np.testing.assert_array_equal(y, weight.T.astype(np.float32))
+
+
+def test_a_row_of_zeros_gives_zeros_and_leaves_its_neighbours_alone(isa, compiled, rng, dtype):
+    shape = linear_shape(isa, SCHEME_OF[dtype], "head", 96)
+    x = rng.standard_normal((6, shape.k)).astype(np.float32)
+    x[3] = 0
+    weight = random_weight(rng, shape.n, shape.k, dtype)
+    y = np.full((6, shape.n), np.nan, np.float32)
+    compiled(linear_float, shape, dtype)(x, packed_weight(weight, shape), np.ones(shape.n, np.float32), y)
+    assert (y[3] == 0).all()
+    assert (np.abs(y[[0, 1, 2, 4, 5]]).max(axis=1) > 0).all()
+
+
+def test_deep_rows(isa, compiled, rng, dtype):
+    block = isa.lanes * isa.vectors
+    shape = LinearShape("deep", 2 * block, 16384, block, 1, False)
+    x = rng.standard_normal((5, shape.k)).astype(np.float32)
+    weight = random_weight(rng, shape.n, shape.k, dtype)
+    check(compiled(linear_float, shape, dtype), shape, weight, x, np.ones(shape.n, np.float32), np.zeros((5, shape.n)).astype(np.float32))

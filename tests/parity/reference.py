@@ -1,0 +1,57 @@
+"""What transformers in float32 says of the same tokens, and how far from it an answer is."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import LlamaForCausalLM
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+Float32 = npt.NDArray[np.float32]
+
+
+def reference_logits(model: LlamaForCausalLM, ids: Sequence[int]) -> Float32:
+    """Logits float32 [len, vocab] of one forward pass over all the tokens."""
+    with torch.inference_mode():
+        logits: Float32 = model(torch.tensor([list(ids)])).logits[0].numpy()
+    return logits
+
+
+def rounded_to_int8(weights: Mapping[str, Float32]) -> dict[str, Float32]:
+    """The projections and the head rounded to 255 levels per output channel, everything else as it is."""
+    return {
+        name: _round_rows(matrix) if name.endswith("_proj.weight") or name == "lm_head.weight" else matrix
+        for name, matrix in weights.items()
+    }
+
+
+def _round_rows(matrix: Float32) -> Float32:
+    step = np.abs(matrix.astype(np.float64)).max(axis=1, keepdims=True) / 127
+    return (np.round(matrix / step) * step).astype(np.float32)
+
+
+def replace_weights(model: LlamaForCausalLM, weights: Mapping[str, Float32]) -> None:
+    """Give the model other weights, all of them."""
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()}, strict=True)
+
+
+def fix_rope(model: LlamaForCausalLM, prompt_len: int) -> None:
+    """Rotate by transformers' own dynamic frequencies for a prompt of that length, however long the sequence grows."""
+    rotary = model.model.rotary_emb
+    rotary.inv_freq = ROPE_INIT_FUNCTIONS["dynamic"](model.config, seq_len=prompt_len)[0]
+    rotary.rope_type = "default"
+
+
+def error_of_range(got: Float32, want: Float32) -> float:
+    """The largest difference, as a share of the range that the reference's logits span."""
+    assert got.shape == want.shape
+    return float(np.abs(got - want).max() / np.ptp(want))
+
+
+def shortfalls(model: LlamaForCausalLM, prompt: Sequence[int], output: Sequence[int]) -> npt.NDArray[np.float64]:
+    """For each generated token, how far the reference's logit of it lies below the reference's best, given the same
+    tokens before it: 0 where a greedy reference would have chosen the same.
+    """
+    rows = reference_logits(model, [*prompt, *output[:-1]])[len(prompt) - 1 :].astype(np.float64)
+    return rows.max(axis=1) - rows[np.arange(len(output)), list(output)]

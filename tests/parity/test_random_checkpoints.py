@@ -1,0 +1,94 @@
+"""Compiled random checkpoints against transformers, on every instruction set that this machine can run."""
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from checkpoints import canonical_weights, write_checkpoint
+
+from ilmari import LLM, SamplingParams
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+pytestmark = pytest.mark.torch
+
+VOCAB = 331
+TOLERANCE = 1e-3  # of the logits' range: what keys, values and (on VNNI) activations of 16 bits leave
+
+# Query heads per KV head, head_dim, layers, and intermediate sizes that no vector or tile divides.
+SHAPES: dict[str, dict[str, Any]] = {
+    "1-per-kv": {"heads": 3, "kv_heads": 3, "head_dim": 64, "intermediate": 75, "layers": 1},
+    "2-per-kv": {"heads": 4, "kv_heads": 2, "head_dim": 128, "intermediate": 200, "layers": 1, "dtype": "bfloat16"},
+    "3-per-kv": {"heads": 6, "kv_heads": 2, "head_dim": 64, "hidden": 336, "intermediate": 232, "layers": 4},
+    "4-per-kv": {"heads": 4, "kv_heads": 1, "head_dim": 128, "intermediate": 168, "layers": 4},
+    "8-per-kv": {"heads": 8, "kv_heads": 1, "head_dim": 64, "intermediate": 360, "layers": 1, "dtype": "float32"},
+}
+ISA_OF_TARGET = {"host": None, "haswell": "avx2", "x86-64": "generic"}
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint") / request.param
+    return write_checkpoint(folder, vocab=VOCAB, with_tokenizer=True, **SHAPES[request.param])
+
+
+@pytest.fixture(scope="module", params=["fp16", "w8a16"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint: Path, scheme: str) -> "LlamaForCausalLM":
+    """In float32, with the weights as published, or rounded to int8 here by another expression than the compiler's."""
+    from demo_model import llama_from_checkpoint
+    from reference import replace_weights, rounded_to_int8
+
+    model = llama_from_checkpoint(checkpoint)
+    if scheme == "w8a16":
+        replace_weights(model, rounded_to_int8(canonical_weights(checkpoint)))
+    return model
+
+
+@pytest.fixture(scope="module", params=ISA_OF_TARGET)
+def llm(
+    request: pytest.FixtureRequest, checkpoint: Path, scheme: str, compile_checkpoint: Callable[[Path, str, str], LLM]
+) -> LLM:
+    isa = ISA_OF_TARGET[request.param]
+    if isa and platform.machine() != "x86_64":
+        pytest.skip(f"{request.param} is an x86-64 CPU and this machine is {platform.machine()}")
+    llm = compile_checkpoint(checkpoint, scheme, request.param)
+    assert isa in (None, llm.manifest.isa)
+    return llm
+
+
+def test_logits_and_greedy_continuations(
+    llm: LLM, reference: "LlamaForCausalLM", record_property: Callable[[str, object], None]
+) -> None:
+    """Greedy texts are the reference's own, but for a token whose rival is nearer than the largest logit error."""
+    from reference import error_of_range, reference_logits, shortfalls
+
+    rng = np.random.default_rng(7)
+    ids = rng.integers(0, VOCAB, 203).tolist()
+    want = reference_logits(reference, ids)
+    error = error_of_range(llm.logits(ids), want)
+
+    prompts = [rng.integers(0, VOCAB, length).tolist() for length in (1, 2, 3, 7, 15, 16, 17, 33, 64, 100)]
+    outputs = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=64, ignore_eos=True))
+    continuations = [output.outputs[0].token_ids for output in outputs]
+    gaps = np.stack(
+        [shortfalls(reference, prompt, tokens) for prompt, tokens in zip(prompts, continuations, strict=True)]
+    )
+    identical = int((gaps == 0).all(axis=1).sum())
+    record_property("logit_error_of_range", error)
+    record_property("identical_continuations", identical)
+    print(f"\n{llm.manifest.isa} {llm.manifest.scheme}: logit error {error:.2e} of the range, {identical}/10 identical")
+    assert error < TOLERANCE
+    assert gaps.shape == (10, 64)
+    assert gaps.max() < error * np.ptp(want)
