@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import tvm
-from tvm.script import tirx as T
+from tvm.script import tirx as T  # noqa: N812 (the dialect's own short name)
 
 from ilmari.kernels.library import aligned_zeros, tensor
 from ilmari.kernels.target import resolve_target, tvm_target

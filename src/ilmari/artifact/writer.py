@@ -7,7 +7,6 @@ import glob
 import hashlib
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +42,7 @@ class FileWriter:
 class ArtifactWriter:
     """A context: files go to a hidden sibling of `folder`, which takes its place in `finish`.
 
-    Leaving the context without `finish`, by an error or an interrupt, removes the sibling; a process that is killed
+    Leaving the context without `finish`, by an error or an interrupt, removes the sibling. A process that is killed
     leaves it, and the next writer for the same folder removes it. An older artifact stays until the new one is whole.
 
     Raises:
@@ -52,7 +51,8 @@ class ArtifactWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._scratch = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
+        self._scratch = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        self._older = folder.with_name(f".{folder.name}.{os.getpid()}.older")
         self._records: list[FileRecord] = []
 
     def __enter__(self) -> ArtifactWriter:
@@ -63,8 +63,7 @@ class ArtifactWriter:
                     "move it away, or choose another `name` or `workspace.path`."
                 )
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            for left_over in self.folder.parent.glob(f".{glob.escape(self.folder.name)}.????????.*"):
-                shutil.rmtree(left_over)
+            self._clear_left_overs()
             self._scratch.mkdir()
         return self
 
@@ -97,13 +96,32 @@ class ArtifactWriter:
             file.write(manifest_bytes(manifest))
         with _system_errors(self.folder):
             if self.folder.exists():
-                # Between the two renames there is no artifact, but never half of one.
-                older = self._scratch.with_suffix(".older")
-                self.folder.rename(older)
-                self._scratch.rename(self.folder)
-                shutil.rmtree(older)
+                # A folder cannot replace another in one step: between these two renames the older artifact lies
+                # beside its place, whence the next writer would bring it back.
+                self.folder.rename(self._older)
+            self._scratch.rename(self.folder)
+            shutil.rmtree(self._older, ignore_errors=True)
+
+    def _clear_left_overs(self) -> None:
+        """Remove what killed writers left, and bring back an artifact that one of them had put aside."""
+        for path in self.folder.parent.glob(f".{glob.escape(self.folder.name)}.*.*"):
+            process, kind = path.name.rsplit(".", 2)[1:]
+            if kind not in ("partial", "older") or not process.isdigit() or _is_running(int(process)):
+                continue
+            if kind == "older" and not self.folder.exists():
+                path.rename(self.folder)
             else:
-                self._scratch.rename(self.folder)
+                shutil.rmtree(path)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
 @contextlib.contextmanager
@@ -112,5 +130,5 @@ def _system_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"{folder} cannot be written ({error.strerror}); free space or choose another place."
+            f"{folder} cannot be written ({error.strerror or error}); free space, or choose another `workspace.path`."
         ) from error

@@ -123,9 +123,9 @@ class _Keys:
 def _head_dim(keys: _Keys, hidden_size: int, heads: int) -> int:
     """`head_dim` where given (null is as good as absent), else hidden_size / heads."""
     if keys.values.get("head_dim") is not None:
-        return keys.integer("head_dim", maximum=1 << 10, multiple=16)
-    if hidden_size % heads or hidden_size // heads % 16:
-        raise keys.wrong("hidden_size", f"num_attention_heads ({heads}) times a head_dim that is a multiple of 16")
+        return keys.integer("head_dim", maximum=1 << 10, multiple=32)
+    if hidden_size % heads or hidden_size // heads % 32:
+        raise keys.wrong("hidden_size", f"num_attention_heads ({heads}) times a head_dim that is a multiple of 32")
     return hidden_size // heads
 
 

@@ -15,10 +15,15 @@ from ilmari.checkpoint.checkpoint import Checkpoint
 from ilmari.checkpoint.tokenizer import tokenizer_files
 from ilmari.compile.config import CompileConfig
 from ilmari.compile.weights import packed_tensors
+from ilmari.errors import ConfigError
 from ilmari.kernels.isa import isa_named
 from ilmari.kernels.plan import Plan
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.kernels.target import Target, resolve_target
+from ilmari.model.config import ModelConfig
+
+MAX_SEQ_LEN = 1 << 20
+"""Tokens: with dynamic NTK a model has no limit of its own, but slots in the KV cache are numbered in 32 bits."""
 
 Report = Callable[[str, int, int], None]
 """report(step, done, total): how far a named step is, in units of its own; done == total ends it."""
@@ -43,6 +48,7 @@ def compile_model(config: CompileConfig, *, target: str = "host", report: Report
         ConfigError, CheckpointError, TargetError, OutputError: with what is to be changed.
     """
     checkpoint = Checkpoint.open(config.checkpoint)
+    _check_lengths(config, checkpoint.config)
     cpu = resolve_target(target)
     plan = Plan(checkpoint.config, SCHEMES[config.scheme], isa_named(cpu.isa_name))
     job = Job(config, checkpoint, cpu, plan)
@@ -50,6 +56,15 @@ def compile_model(config: CompileConfig, *, target: str = "host", report: Report
         for name, step in STEPS:
             step(job, writer, lambda done, total, name=name: report(name, done, total))  # type: ignore[misc]
     return config.output
+
+
+def _check_lengths(config: CompileConfig, model: ModelConfig) -> None:
+    limit = model.max_position_embeddings if model.rope_scaling is None else MAX_SEQ_LEN
+    if config.max_seq_len > limit:
+        raise ConfigError(
+            f"{config.source}: `frontend.shape.input_ids` asks for sequences of {config.max_seq_len} tokens, and "
+            f"{config.checkpoint} takes at most {limit}; lower it."
+        )
 
 
 Progress = Callable[[int, int], None]

@@ -45,10 +45,8 @@ class Request:
             if stopped:
                 return True
         if self.sequence.finish_reason is not None:
-            shown, stopped = self.stops.push(self.decoder.flush())
-            self.text += shown
-            if not stopped:
-                self.text += self.stops.flush()
+            shown, _ = self.stops.push(self.decoder.flush())
+            self.text += shown + self.stops.flush()
         return False
 
     def output(self) -> RequestOutput:
@@ -59,6 +57,7 @@ class Request:
             text=self.text,
             token_ids=sequence.output,
             logprobs=sequence.logprobs if sequence.params.logprobs is not None else None,
-            finish_reason=sequence.finish_reason,
+            # A stop string may be settled only when the text ends, after the engine found another reason.
+            finish_reason="stop" if self.stops.stopped else sequence.finish_reason,
         )
         return RequestOutput(sequence.id, self.prompt, sequence.tokens[: sequence.prompt_len], [completion])
