@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 ODD_SIZES: dict[str, Any] = {
     "heads": 3,
     "kv_heads": 1,
-    "head_dim": 16,
+    "head_dim": 32,
     "intermediate": 40,
     "vocab": 37,
     "layers": 2,

@@ -3,14 +3,21 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
+import checkpoints
 import pytest
 
+from ilmari.compile.config import CompileConfig
+from ilmari.compile.pipeline import compile_model
 from ilmari.demo.download import fetch_weights
 from ilmari.demo.gguf_checkpoint import write_checkpoint
 from ilmari.errors import DownloadError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+TINY_SIZES: dict[str, Any] = {"heads": 6, "kv_heads": 2, "intermediate": 200, "vocab": 333, "with_tokenizer": True}
+"""Small and odd: 3 query heads on one KV head, and a vocabulary and an inner size that no register tile divides."""
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +44,52 @@ def demo_checkpoint(demo_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -
     write_checkpoint(demo_gguf, parent / "smollm2-135m", lambda *_: None)
     yield parent / "smollm2-135m"
     shutil.rmtree(parent)
+
+
+class CompileTiny(Protocol):
+    """Makes a small random checkpoint and compiles it, once in a session for the same arguments."""
+
+    def __call__(
+        self, scheme: str, target: str = "host", *, lengths: tuple[int, int] = (128, 256), **checkpoint: Any
+    ) -> Path:
+        """The artifact's folder; it is shared, so copy it before you damage it.
+
+        `lengths` are the longest prompt and the longest sequence; `checkpoint` goes to `checkpoints.write_checkpoint`.
+        """
+
+
+@pytest.fixture(scope="session")
+def compile_tiny(tmp_path_factory: pytest.TempPathFactory) -> CompileTiny:
+    """A function that compiles small random models."""
+    made: dict[str, Path] = {}
+
+    def checkpoint_of(sizes: dict[str, Any]) -> Path:
+        key = f"checkpoint {sorted(sizes.items())}"
+        if key not in made:
+            made[key] = checkpoints.write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny", **sizes)
+        return made[key]
+
+    def compile_tiny(
+        scheme: str, target: str = "host", *, lengths: tuple[int, int] = (128, 256), **checkpoint: Any
+    ) -> Path:
+        sizes = TINY_SIZES | checkpoint
+        key = f"{scheme} {target} {lengths} {sorted(sizes.items())}"
+        if key not in made:
+            output = tmp_path_factory.mktemp("artifact") / f"tiny-{scheme}"
+            config = CompileConfig(Path("tiny.yaml"), output.name, checkpoint_of(sizes), *lengths, scheme, output, ())
+            made[key] = compile_model(config, target=target, report=lambda *_: None)
+        return made[key]
+
+    return compile_tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random checkpoint with a tokenizer and a chat template; shared, so only to be read."""
+    return checkpoints.write_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", **TINY_SIZES)
+
+
+@pytest.fixture(scope="session", params=["fp16", "w8a16"])
+def tiny_artifact(request: pytest.FixtureRequest, compile_tiny: CompileTiny) -> Path:
+    """A small random model compiled for this host, in each precision; shared, so only to be read."""
+    return compile_tiny(request.param)

@@ -54,7 +54,7 @@ def test_linear_int8(isa, compiled, rng, m, name, hidden):
     check(compiled(linear_int8, shape), shape, rng, x, weight)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(m=st.integers(1, 20), n=st.integers(1, 200), k=st.integers(1, 300), accumulate=st.booleans(), seed=st.integers(0))
 def test_linear_int8_at_any_shape(isa, compiled, m, n, k, accumulate, seed):
     vectors = isa.vectors if seed % 2 else 1

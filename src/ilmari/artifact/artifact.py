@@ -94,15 +94,22 @@ class Artifact:
         def check(record: FileRecord) -> None:
             nonlocal done
             digest = algorithm()
-            with (self.folder / record.path).open("rb", buffering=0) as file:
-                while data := file.read(_CHUNK):
-                    digest.update(data)
-                    done += len(data)
-                    if report:
-                        report(done, total)
+            path = self.folder / record.path
+            try:
+                with path.open("rb", buffering=0) as file:
+                    while data := file.read(_CHUNK):
+                        digest.update(data)
+                        done += len(data)
+                        if report:
+                            report(done, total)
+            except OSError as error:
+                raise ArtifactError(
+                    f"{path} cannot be read ({error.strerror}); give it back its permissions, or compile the model "
+                    "again."
+                ) from error
             if digest.hexdigest() != getattr(record, field):
                 raise ArtifactError(
-                    f"{self.folder / record.path} was altered since it was written: its {field} digest differs; "
+                    f"{path} was altered since it was written: its {field} digest differs; "
                     "compile the model again."
                 )
 

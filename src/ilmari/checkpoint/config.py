@@ -46,7 +46,7 @@ def read_config_file(folder: Path) -> ConfigFile:
     if keys.boolean("bias"):
         raise CheckpointError(f"{path}: 'bias' is true, and projections with a bias are not supported yet.")
 
-    hidden_size = keys.integer("hidden_size", maximum=1 << 20, multiple=16)
+    hidden_size = keys.integer("hidden_size", maximum=1 << 20, multiple=32)
     heads = keys.integer("num_attention_heads", maximum=1 << 12)
     kv_heads = keys.integer("num_key_value_heads", maximum=1 << 12)
     if heads % kv_heads:

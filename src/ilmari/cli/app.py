@@ -1,6 +1,7 @@
 """The command `ilmari`: a table of verbs, one file each, that import what is heavy only when they run."""
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from ilmari.cli.generate import generate_command
 from ilmari.cli.inspect import inspect_command
 from ilmari.cli.verify import verify_command
 
-VERBS = {
+VERBS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
     "compile": compile_command,
     "chat": chat_command,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Generator, Iterator
 from threading import Event
@@ -97,7 +98,8 @@ def _until(stop: Event, outputs: Generator[RequestOutput]) -> Iterator[RequestOu
 
 def _lines() -> Iterator[str]:
     """Lines of stdin; on a terminal with a prompt and line editing, up to Ctrl-D or the second Ctrl-C in a row."""
-    sys.stdin.reconfigure(errors="surrogateescape")  # what is no text is the tokenizer's to refuse, in a sentence
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no text are the tokenizer's to refuse
     terminal = sys.stdin.isatty()
     if terminal:
         with contextlib.suppress(ImportError):

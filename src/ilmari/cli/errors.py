@@ -39,9 +39,10 @@ def _run(app: typer.Typer, name: str) -> int:
 
 
 def print_error(text: str) -> None:
-    """Print a sentence for the user; what could move a terminal's cursor or colour it is escaped.
+    """Print a sentence about what a user can mend; files and arguments that it quotes may hold anything."""
+    print(f"error: {printable(text)}", file=sys.stderr)
 
-    Messages quote files and arguments, so anything can be in them.
-    """
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-    print(f"error: {line}", file=sys.stderr)
+
+def printable(text: str) -> str:
+    """`text` on one line, with what could move a terminal's cursor or colour it escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ilmari.cli.errors import printable
 from ilmari.cli.options import ArtifactArgument, JsonFlag
 from ilmari.cli.units import si
 
@@ -31,7 +32,7 @@ def inspect_command(folder: ArtifactArgument, as_json: JsonFlag = False) -> None
     if as_json:
         print(json.dumps(asdict(summary), indent=2))
         return
-    typer.secho(summary.name, bold=True)
+    typer.secho(printable(summary.name), bold=True)
     for rows in (_model(summary), _precision(summary), _target(summary), _cost(summary), _files(summary)):
         print()
         for label, value in rows:
@@ -41,7 +42,7 @@ def inspect_command(folder: ArtifactArgument, as_json: JsonFlag = False) -> None
 def _print_row(label: str, value: str) -> None:
     """One line for each row, so that `grep` finds it; on a terminal long ones are wrapped under their column."""
     width = shutil.get_terminal_size().columns - LABEL if sys.stdout.isatty() else sys.maxsize
-    for line in textwrap.wrap(value, max(width, 20)):
+    for line in textwrap.wrap(printable(value), max(width, 20)):
         typer.echo(typer.style(label.ljust(LABEL), dim=True) + line)
         label = ""
 
@@ -55,7 +56,7 @@ def _model(summary: Summary) -> Rows:
         ("hidden size", f"{model.hidden_size:,}"),
         ("intermediate size", f"{model.intermediate_size:,}"),
         ("query heads", f"{model.num_attention_heads} of size {model.head_dim}"),
-        ("key-value heads", f"{model.num_key_value_heads}, each for {model.q_per_kv} query heads"),
+        ("key-value heads", f"{model.num_key_value_heads}"),
         ("vocabulary", f"{model.vocab_size:,} tokens"),
         ("RoPE", _rope(model)),
     ]
@@ -95,7 +96,10 @@ def _cost(summary: Summary) -> Rows:
         ("longest sequence", f"{summary.max_seq_len:,} tokens"),
         ("tensor parallel", f"{summary.tp} rank{'' if summary.tp == 1 else 's'}"),
         *(
-            (f"token {cost.context + 1:,}", f"{si(cost.flops, 'FLOP')}, reads {si(cost.bytes_read, 'B')}")
+            (
+                f"token {cost.context + 1:,}",
+                f"{si(cost.flops, 'FLOP')} and {si(cost.bytes_read, 'B')} read to decode it",
+            )
             for cost in summary.decode
         ),
     ]

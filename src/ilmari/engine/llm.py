@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from collections.abc import Sequence as Many
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class LLM:
         conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
         return self.generate([self.render(conversation) for conversation in conversations], sampling_params)  # type: ignore[arg-type]
 
-    def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Iterator[RequestOutput]:
+    def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Generator[RequestOutput]:
         """Continue one prompt and give the request after every token, its text growing; closing it stops the reply.
 
         Raises:

@@ -1,0 +1,167 @@
+"""Attention over a shuffled paged cache, against one softmax per token and head, with NaN wherever nothing is stored."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from ilmari.kernels.attention import attention, attention_reference
+from ilmari.kernels.attention_tiles import tile_tokens
+from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
+
+KV_HEADS = 2
+CONTEXTS = (1, 15, 16, 17, 63, 64, 65, 200)
+NEW_TOKENS = {1: 1, 15: 15, 16: 3, 17: 17, 63: 8, 64: 2, 65: 7, 200: 37}
+UNTOUCHED = np.float32(-777)
+GAP = 3  # rows between sequences that belong to no tile
+
+
+def one_by_one(query, keys, values):
+    """One query head [head_dim] over the keys and values it sees [length, head_dim], in float64."""
+    scores = keys @ query
+    weights = np.exp(scores - scores.max())
+    return weights @ values / weights.sum()
+
+
+@dataclass
+class Sequence:
+    """float64 q [new, heads, head_dim], scaled; k and v [length, kv_heads, head_dim]; the last `new` keys are q's."""
+
+    q: np.ndarray
+    k: np.ndarray
+    v: np.ndarray
+
+    @property
+    def position(self):
+        return len(self.k) - len(self.q)
+
+    def expected(self):
+        new, heads, head_dim = self.q.shape
+        group = heads // self.k.shape[1]
+        y = np.zeros((new, heads, head_dim))
+        for i in range(new):
+            seen = self.position + i + 1
+            for h in range(heads):
+                y[i, h] = one_by_one(self.q[i, h], self.k[:seen, h // group], self.v[:seen, h // group])
+        return y
+
+
+def random_sequence(rng, length, new, heads, head_dim, spread=2.0):
+    """`spread` is the scores' standard deviation."""
+    q = (rng.standard_normal((new, heads, head_dim)) * spread / math.sqrt(head_dim)).astype(np.float32)
+    k, v = rng.standard_normal((2, length, KV_HEADS, head_dim)).astype(np.float16)
+    return Sequence(*(array.astype(np.float64) for array in (q, k, v)))
+
+
+def run(compiled, rng, sequences, tokens):
+    """The sequences' outputs, from one call whose cache holds NaN in every place that is not in use."""
+    heads, head_dim = sequences[0].q.shape[1:]
+    lengths = [len(sequence.k) for sequence in sequences]
+    blocks_of = [-(-length // BLOCK_SIZE) for length in lengths]
+    total = sum(blocks_of) + 3
+    k = np.full(key_shape(total, KV_HEADS, head_dim), np.nan, np.float16)
+    v = np.full(value_shape(total, KV_HEADS, head_dim), np.nan, np.float16)
+    free = rng.permutation(total).tolist()
+    unused = free.pop()
+    table = np.full((len(sequences), max(blocks_of) + 1), unused, np.int32)
+    m = sum(len(sequence.q) + GAP for sequence in sequences)
+    q = np.full((m, heads, head_dim), np.nan, np.float32)
+    tiles, spans, row = [], [], 1
+    for owner, sequence in enumerate(sequences):
+        table[owner, : blocks_of[owner]] = [free.pop() for _ in range(blocks_of[owner])]
+        for position in range(lengths[owner]):
+            block, offset = table[owner, position // BLOCK_SIZE], position % BLOCK_SIZE
+            k[block, :, :, offset] = sequence.k[position]
+            v[block, :, offset] = sequence.v[position]
+        new = len(sequence.q)
+        q[row : row + new] = sequence.q
+        for start in range(0, new, tokens):
+            tiles.append((row + start, min(tokens, new - start), owner, sequence.position + start))
+        spans.append(slice(row, row + new))
+        row += new + GAP
+    first, count, owner, position = (column.copy() for column in rng.permutation(np.array(tiles, np.int32)).T)
+    y = np.full((m, heads * head_dim), UNTOUCHED)
+    kernel = compiled(attention, heads, KV_HEADS, head_dim, tokens)
+    kernel(q.reshape(m, -1), k, v, table, first, count, owner, position, y)
+    outputs = [y[span].reshape(-1, heads, head_dim).copy() for span in spans]
+    for span in spans:
+        y[span] = UNTOUCHED
+    assert (y == UNTOUCHED).all(), "a row of no tile was written"
+    return outputs
+
+
+def check(got, sequences, tolerance=2e-6):
+    for output, sequence in zip(got, sequences, strict=True):
+        np.testing.assert_allclose(output, sequence.expected(), rtol=0, atol=tolerance * np.abs(sequence.v).max())
+
+
+def test_reference_agrees_with_one_softmax_at_a_time(rng):
+    sequence = random_sequence(rng, 9, 4, 6, 8)
+    got = attention_reference(sequence.q, sequence.k, sequence.v, sequence.position)
+    np.testing.assert_allclose(got, sequence.expected(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("group", [1, 2, 3, 4, 6, 8, 16])
+def test_prefill(compiled, rng, group, head_dim):
+    sequences = [random_sequence(rng, length, NEW_TOKENS[length], group * KV_HEADS, head_dim) for length in CONTEXTS]
+    check(run(compiled, rng, sequences, tile_tokens(group)), sequences)
+
+
+@pytest.mark.parametrize(("group", "head_dim"), [(1, 128), (2, 64), (3, 128), (4, 64), (6, 128), (8, 128), (16, 64)])
+def test_decode(compiled, rng, group, head_dim):
+    sequences = [random_sequence(rng, length, 1, group * KV_HEADS, head_dim) for length in CONTEXTS]
+    check(run(compiled, rng, sequences, 1), sequences)
+
+
+@pytest.mark.parametrize("length", CONTEXTS)
+def test_one_sequence_from_its_start(compiled, rng, length):
+    """All rows of a prompt are new, and the last tile is rarely whole."""
+    sequences = [random_sequence(rng, length, length, 4, 64)]
+    check(run(compiled, rng, sequences, tile_tokens(2)), sequences)
+
+
+def exact_sequence(scores, heads, head_dim, rng):
+    """The last token of a sequence whose scores are the given multiples of 1/4, with no rounding."""
+    q, k = np.zeros((1, heads, head_dim)), np.zeros((len(scores), KV_HEADS, head_dim))
+    q[:, :, 5] = 2.0**4
+    k[:, :, 5] = np.asarray(scores)[:, None] / 2.0**4
+    np.testing.assert_array_equal(k.astype(np.float16), k)
+    v = rng.standard_normal((len(scores), KV_HEADS, head_dim)).astype(np.float16).astype(np.float64)
+    return Sequence(q, k, v)
+
+
+SCORES = {
+    "all -80": np.full(70, -80.0),
+    "all 80": np.full(70, 80.0),
+    "all 1000": np.full(130, 1000.0),
+    "-80 and 80": np.where(np.arange(130) % 3 == 0, 80.0, -80.0),
+    "around 1000": 1000 + np.arange(130) % 5 / 2,
+    "around -1000": -1000 - np.arange(130) % 5 / 2,
+    "growing to 1000": np.linspace(-1000, 1000, 201).round(),
+    "falling from 1000": np.linspace(1000, -1000, 201).round(),
+    "slowly growing": np.arange(200) / 4,
+    "slowly falling": -np.arange(200) / 4,
+    "one peak in the last chunk": np.where(np.arange(131) == 130, 90.0, 0.0),
+    "87 apart": np.where(np.arange(130) < 64, 0.0, 87.0),
+}
+
+
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_softmax_is_stable(compiled, rng, tokens):
+    sequences = [exact_sequence(scores, 4, 64, rng) for scores in SCORES.values()]
+    check(run(compiled, rng, sequences, tokens), sequences)
+
+
+@pytest.mark.parametrize(("spread", "tolerance"), [(80, 2e-4), (1000, 3e-3)])
+def test_random_huge_scores(compiled, rng, spread, tolerance):
+    """Here the float32 scores are rounded themselves: the tolerance is their last place."""
+    sequences = [random_sequence(rng, length, NEW_TOKENS[length], 4, 64, spread) for length in CONTEXTS]
+    check(run(compiled, rng, sequences, 4), sequences, tolerance)
+
+
+def test_one_key_gives_its_value_exactly(compiled, rng):
+    sequences = [random_sequence(rng, 1, 1, 6, 64, spread=300)]
+    (got,) = run(compiled, rng, sequences, 1)
+    np.testing.assert_array_equal(got[0], np.repeat(sequences[0].v[0], 3, axis=0))
