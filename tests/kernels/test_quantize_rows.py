@@ -38,7 +38,7 @@ def test_reference_by_hand(isa):
     assert scale.tolist() == [2 / 32767, 0]
 
 
-@pytest.mark.parametrize("k", [16, 80, 112, 576])
+@pytest.mark.parametrize("k", [16, 80])
 def test_quantize_rows(compiled, rng, m, k):
     x = (rng.standard_normal((m, k)) * 10 ** rng.uniform(-6, 4, (m, 1))).astype(np.float32)
     levels, scale = run(compiled, x)

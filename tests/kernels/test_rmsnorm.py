@@ -18,7 +18,7 @@ def test_reference_by_hand():
     np.testing.assert_allclose(got, [want], rtol=1e-15)
 
 
-@pytest.mark.parametrize("hidden", [16, 80, 576])
+@pytest.mark.parametrize("hidden", [80, 576])
 def test_rmsnorm(compiled, rng, m, hidden):
     x = (rng.standard_normal((m, hidden)) * 10 ** rng.uniform(-3, 3, (m, 1))).astype(np.float32)
     weight = rng.standard_normal(hidden).astype(np.float32)

@@ -2,12 +2,12 @@
 
 import platform
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from checkpoints import canonical_weights, write_checkpoint
+from conftest import CompileTiny
 
 from ilmari import LLM, SamplingParams
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.torch
 
-VOCAB = 331
 TOLERANCE = 1e-3  # of the logits' range: what keys, values and (on VNNI) activations of 16 bits leave
 
 # Query heads per KV head, head_dim, layers, and intermediate sizes that no vector or tile divides.
+COMMON: dict[str, Any] = {"vocab": 331, "max_position": 384, "with_tokenizer": True}
 SHAPES: dict[str, dict[str, Any]] = {
     "1-per-kv": {"heads": 3, "kv_heads": 3, "head_dim": 64, "intermediate": 75, "layers": 1},
     "2-per-kv": {"heads": 4, "kv_heads": 2, "head_dim": 128, "intermediate": 200, "layers": 1, "dtype": "bfloat16"},
-    "3-per-kv": {"heads": 6, "kv_heads": 2, "head_dim": 64, "hidden": 336, "intermediate": 232, "layers": 4},
+    "3-per-kv": {"heads": 6, "kv_heads": 2, "head_dim": 64, "hidden": 352, "intermediate": 232, "layers": 4},
     "4-per-kv": {"heads": 4, "kv_heads": 1, "head_dim": 128, "intermediate": 168, "layers": 4},
     "8-per-kv": {"heads": 8, "kv_heads": 1, "head_dim": 64, "intermediate": 360, "layers": 1, "dtype": "float32"},
 }
@@ -34,9 +34,8 @@ ISA_OF_TARGET = {"host": None, "haswell": "avx2", "x86-64": "generic"}
 
 
 @pytest.fixture(scope="module", params=SHAPES)
-def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoint") / request.param
-    return write_checkpoint(folder, vocab=VOCAB, with_tokenizer=True, **SHAPES[request.param])
+def sizes(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return COMMON | SHAPES[request.param]
 
 
 @pytest.fixture(scope="module", params=["fp16", "w8a16"])
@@ -45,25 +44,24 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def reference(checkpoint: Path, scheme: str) -> "LlamaForCausalLM":
+def reference(sizes: dict[str, Any], scheme: str, tmp_path_factory: pytest.TempPathFactory) -> "LlamaForCausalLM":
     """In float32, with the weights as published, or rounded to int8 here by another expression than the compiler's."""
     from demo_model import llama_from_checkpoint
     from reference import replace_weights, rounded_to_int8
 
-    model = llama_from_checkpoint(checkpoint)
+    folder = write_checkpoint(tmp_path_factory.mktemp("checkpoint"), **sizes)
+    model = llama_from_checkpoint(folder)
     if scheme == "w8a16":
-        replace_weights(model, rounded_to_int8(canonical_weights(checkpoint)))
+        replace_weights(model, rounded_to_int8(canonical_weights(folder)))
     return model
 
 
 @pytest.fixture(scope="module", params=ISA_OF_TARGET)
-def llm(
-    request: pytest.FixtureRequest, checkpoint: Path, scheme: str, compile_checkpoint: Callable[[Path, str, str], LLM]
-) -> LLM:
+def llm(request: pytest.FixtureRequest, sizes: dict[str, Any], scheme: str, compile_tiny: CompileTiny) -> LLM:
     isa = ISA_OF_TARGET[request.param]
     if isa and platform.machine() != "x86_64":
         pytest.skip(f"{request.param} is an x86-64 CPU and this machine is {platform.machine()}")
-    llm = compile_checkpoint(checkpoint, scheme, request.param)
+    llm = LLM(compile_tiny(scheme, request.param, lengths=(256, 384), **sizes))
     assert isa in (None, llm.manifest.isa)
     return llm
 
@@ -74,12 +72,12 @@ def test_logits_and_greedy_continuations(
     """Greedy texts are the reference's own, but for a token whose rival is nearer than the largest logit error."""
     from reference import error_of_range, reference_logits, shortfalls
 
-    rng = np.random.default_rng(7)
-    ids = rng.integers(0, VOCAB, 203).tolist()
+    rng, vocab = np.random.default_rng(7), COMMON["vocab"]
+    ids = rng.integers(0, vocab, 203).tolist()
     want = reference_logits(reference, ids)
     error = error_of_range(llm.logits(ids), want)
 
-    prompts = [rng.integers(0, VOCAB, length).tolist() for length in (1, 2, 3, 7, 15, 16, 17, 33, 64, 100)]
+    prompts = [rng.integers(0, vocab, length).tolist() for length in (1, 2, 3, 7, 15, 16, 17, 33, 64, 100)]
     outputs = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=64, ignore_eos=True))
     continuations = [output.outputs[0].token_ids for output in outputs]
     gaps = np.stack(

@@ -86,7 +86,7 @@ def test_row_ranges_are_those_rows(folder: Path) -> None:
 
 def test_rotary_buffers_of_old_exports_are_ignored(folder: Path) -> None:
     buffers = {
-        f"model.layers.{layer}.attention.rotary_emb.inv_freq": np.ones(8, dtype=np.float32) for layer in range(2)
+        f"model.layers.{layer}.attention.rotary_emb.inv_freq": np.ones(16, dtype=np.float32) for layer in range(2)
     }
     write_weights(folder, raw_weights(folder) | buffers)
     assert_reads_as(Checkpoint.open(folder), canonical_weights(folder))

@@ -62,7 +62,7 @@ def test_both_spellings_of_rope_scaling(tmp_path: Path, scaling: dict[str, objec
 def test_the_first_of_several_stop_tokens_is_kept_and_model_type_is_not_asked(folder: Path) -> None:
     edit_config(folder, eos_token_id=[5, 2], model_type="internlm", head_dim=None)
     config = read_config(folder)
-    assert (config.eos_token_id, config.head_dim) == (5, 16)
+    assert (config.eos_token_id, config.head_dim) == (5, 32)
 
 
 REQUIRED = [

@@ -89,7 +89,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "unknown tensor": (lambda f: add(f, v_head__weight=np.ones(3, np.float16)), r"'v_head\.weight' does not belong"),
     "bias": (
-        lambda f: add(f, model__layers__0__attention__wo__bias=np.ones(48, np.float16)),
+        lambda f: add(f, model__layers__0__attention__wo__bias=np.ones(96, np.float16)),
         r"'model\.layers\.0\.attention\.wo\.bias' does not belong",
     ),
     "other shape": (
@@ -97,11 +97,11 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
         r"feed_forward\.w\d\.weight' has shape \[.*40.*\], but config\.json asks for \[.*41.*\]",
     ),
     "transposed": (
-        lambda f: add(f, output__weight=np.ones((48, 37), np.float16)),
-        r"'output\.weight' has shape \[48, 37\], but config\.json asks for \[37, 48\]",
+        lambda f: add(f, output__weight=np.ones((96, 37), np.float16)),
+        r"'output\.weight' has shape \[96, 37\], but config\.json asks for \[37, 96\]",
     ),
-    "float64": (lambda f: add(f, output__weight=np.ones((37, 48))), r"'output\.weight' has dtype 'F64'"),
-    "int8": (lambda f: add(f, output__weight=np.ones((37, 48), np.int8)), r"'output\.weight' has dtype 'I8'"),
+    "float64": (lambda f: add(f, output__weight=np.ones((37, 96))), r"'output\.weight' has dtype 'F64'"),
+    "int8": (lambda f: add(f, output__weight=np.ones((37, 96), np.int8)), r"'output\.weight' has dtype 'I8'"),
     "tied with a head": (
         lambda f: edit_config(f, tie_word_embeddings=True),
         r"'tie_word_embeddings' is true, but there is a tensor 'output\.weight'",
@@ -131,17 +131,17 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "unknown dtype": (set_entry("output.weight", dtype="F12"), r"'output\.weight' has dtype 'F12'"),
     "dtype is a list": (set_entry("output.weight", dtype=["F16"]), r"'output\.weight' has dtype \['F16'\]"),
-    "negative size": (set_entry("output.weight", shape=[-37, -48]), r"'output\.weight' has shape \[-37, -48\]"),
+    "negative size": (set_entry("output.weight", shape=[-37, -96]), r"'output\.weight' has shape \[-37, -96\]"),
     "size is a bool": (set_entry("model.norm.weight", shape=[True]), r"'model\.norm\.weight' has shape \[True\]"),
     "shape is long": (set_entry("output.weight", shape=[1] * 9), r"'output\.weight' has shape"),
     "wrong span": (
-        set_entry("output.weight", shape=[37, 47]),
-        r"'output\.weight' spans 3,552 bytes, but F16 of shape \[37, 47\] takes 3,478",
+        set_entry("output.weight", shape=[37, 95]),
+        r"'output\.weight' spans 7,104 bytes, but F16 of shape \[37, 95\] takes 7,030",
     ),
     "reversed offsets": (set_entry("output.weight", data_offsets=[9, 3]), r"'output\.weight' has data_offsets \[9, 3"),
     "three offsets": (set_entry("output.weight", data_offsets=[0, 1, 2]), r"'output\.weight' has data_offsets"),
     "offsets far outside": (
-        set_entry("output.weight", data_offsets=[2**62, 2**62 + 3552]),
+        set_entry("output.weight", data_offsets=[2**62, 2**62 + 7104]),
         r"'output\.weight' ends at byte [\d,]+, but the file has",
     ),
     "surplus field": (set_entry("output.weight", scale=1), r"'output\.weight' is described by"),
@@ -193,7 +193,7 @@ BAD_SHARDS: dict[str, tuple[Callable[[Path], object], str]] = {
         rf"tensor '{FIRST_NORM}' is said to be in {THIRD}, but it is not there",
     ),
     "in two shards": (
-        lambda f: add_to_shard(f, THIRD, {FIRST_NORM: np.ones(48, np.float16)}),
+        lambda f: add_to_shard(f, THIRD, {FIRST_NORM: np.ones(96, np.float16)}),
         rf"tensor '{FIRST_NORM}' is both in {SECOND} and in {THIRD}",
     ),
     "not listed": (

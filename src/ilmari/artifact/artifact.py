@@ -18,7 +18,7 @@ from ilmari.kernels.target import check_host
 
 KERNELS = "kernels.o"
 TOKENIZER = "tokenizer"
-_CHUNK = 8 << 20
+_CHUNK = 1 << 20  # small enough to stay in cache between the read and the digest
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class Artifact:
         self, field: str, algorithm: Callable[[], Any], report: Callable[[int, int], None] | None = None
     ) -> None:
         total = sum(record.size for record in self.manifest.files)
+        buffer = memoryview(bytearray(_CHUNK))
         done = 0
 
         def check(record: FileRecord) -> None:
@@ -97,9 +98,9 @@ class Artifact:
             path = self.folder / record.path
             try:
                 with path.open("rb", buffering=0) as file:
-                    while data := file.read(_CHUNK):
-                        digest.update(data)
-                        done += len(data)
+                    while size := file.readinto(buffer):
+                        digest.update(buffer[:size])
+                        done += size
                         if report:
                             report(done, total)
             except OSError as error:

@@ -1,0 +1,75 @@
+"""From a YAML file to an artifact, by both commands."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from commands import ILMARI, VAMC, assert_refused, ilmari, run
+
+FILES = {
+    "manifest.json",
+    "kernels.o",
+    "params/rank0.safetensors",
+    "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/chat_template.jinja",
+}
+
+
+@pytest.fixture
+def recipe(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """The vendor's form, for the tiny checkpoint."""
+    keys = {
+        "name": "tiny int8",
+        "frontend": {
+            "checkpoint": str(tiny_checkpoint),
+            "type": "huggingface",
+            "shape": {"input_ids": [[32], [64]]},
+            "model_kwargs": {"tp": 1},
+            "quantize": {"type": "w8a16"},
+        },
+        "backend": {"type": "tvm_vacc", "dtype": "int8"},
+        "workspace": {"path": str(tmp_path / "out")},
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(keys), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("command", [ILMARI, VAMC], ids=["ilmari", "vamc"])
+def test_compile_and_run(command: tuple[str, ...], recipe: Path) -> None:
+    artifact = recipe.parent / "out" / "tiny int8"
+    result = run(command, "compile", recipe)
+    assert result.returncode == 0
+    assert result.stdout == f"wrote {artifact}\nnext: ilmari chat --model '{artifact}'\n"
+    assert {str(path.relative_to(artifact)) for path in artifact.rglob("*") if path.is_file()} == FILES
+    assert [path.name for path in artifact.parent.iterdir()] == ["tiny int8"]
+
+    assert ilmari("verify", artifact).returncode == 0
+    said = ilmari(
+        "generate", "--model", artifact, "--prompt-token-ids", "1,2", "--max-tokens", "3", "--ignore-eos", "--json"
+    )
+    assert '"completion_tokens": 3' in said.stdout
+
+
+def test_override(recipe: Path) -> None:
+    overrides = ("--set", "name=half", "--set", "backend.dtype=fp16", "--set", "frontend.quantize=null")
+    assert ilmari("compile", recipe, *overrides).returncode == 0
+    assert "float16, one scale" in ilmari("inspect", recipe.parent / "out" / "half").stdout
+
+
+def test_absent_checkpoint(recipe: Path) -> None:
+    result = ilmari("compile", recipe, "--set", "frontend.checkpoint=nowhere")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("error: nowhere")
+    assert not (recipe.parent / "out").exists()
+
+
+def test_a_checkpoint_in_place_of_an_artifact(tiny_checkpoint: Path) -> None:
+    for args in (["generate", "--prompt", "x", "--model"], ["chat", "--model"], ["inspect"], ["verify"]):
+        assert_refused(ilmari(*args, tiny_checkpoint), "is a Hugging Face checkpoint", "`ilmari compile CONFIG.yaml`")
+
+
+def test_an_empty_folder_in_place_of_an_artifact(tmp_path: Path) -> None:
+    for args in (["generate", "--prompt", "x", "--model"], ["chat", "--model"], ["inspect"], ["verify"]):
+        assert_refused(ilmari(*args, tmp_path), "is not a compiled model", "manifest.json")

@@ -1,0 +1,180 @@
+"""`ilmari generate`: what it writes where, and every option's effect."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bytes_tokenizer import encode
+from checkpoints import BOS
+from commands import ILMARI, assert_refused, ilmari
+from conftest import CompileTiny
+from terminal import Terminal
+
+PROMPT = "Hei, Väinö!"
+GREEDY = ("--temperature", "0", "--ignore-eos", "--max-tokens", "24")
+
+
+def generate(artifact: Path, *options: str, prompt: str = PROMPT) -> dict[str, Any]:
+    """The JSON that `generate` prints for a text."""
+    result = ilmari("generate", "--model", artifact, "--prompt", prompt, *options, "--json")
+    assert result.stderr == ""
+    assert result.stdout.count("\n") == 1
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+def test_text_alone_goes_to_stdout(tiny_artifact: Path) -> None:
+    result = ilmari("generate", "--model", tiny_artifact, "--prompt", PROMPT, *GREEDY)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == generate(tiny_artifact, *GREEDY)["text"] + "\n"
+
+
+def test_json(tiny_artifact: Path) -> None:
+    answer = generate(tiny_artifact, *GREEDY)
+    prompt = [BOS, *encode(PROMPT)]
+    assert list(answer) == ["text", "token_ids", "prompt_token_ids", "finish_reason", "usage"]
+    assert answer["prompt_token_ids"] == prompt
+    assert len(answer["token_ids"]) == 24
+    assert answer["finish_reason"] == "length"
+    assert answer["usage"] == {
+        "prompt_tokens": len(prompt),
+        "completion_tokens": 24,
+        "total_tokens": len(prompt) + 24,
+    }
+
+
+def test_token_ids_in_place_of_text(tiny_artifact: Path) -> None:
+    ids = ",".join(map(str, [BOS, *encode(PROMPT)]))
+    result = ilmari("generate", "--model", tiny_artifact, "--prompt-token-ids", ids, *GREEDY, "--json")
+    assert json.loads(result.stdout) == generate(tiny_artifact, *GREEDY)
+
+
+@pytest.mark.torch
+def test_greedy_text_is_the_reference_model_s(compile_tiny: CompileTiny, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="the reference model needs torch")
+    from checkpoints import write_checkpoint
+    from conftest import TINY_SIZES
+    from demo_model import llama_from_checkpoint
+
+    model = llama_from_checkpoint(write_checkpoint(tmp_path / "same", **TINY_SIZES))
+    ids = [BOS, *encode(PROMPT)]
+    with torch.no_grad():
+        for _ in range(24):
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    assert generate(compile_tiny("fp16"), *GREEDY)["token_ids"] == ids[-24:]
+
+
+def test_seeds(tiny_artifact: Path) -> None:
+    first, same, other = (generate(tiny_artifact, "--seed", seed, "--ignore-eos") for seed in ("7", "7", "8"))
+    assert first == same
+    assert first["token_ids"] != other["token_ids"]
+    assert len(first["token_ids"]) == 128, "the default of --max-tokens"
+
+
+def test_filters(compile_tiny: CompileTiny) -> None:
+    """Each of these leaves the best token alone, whatever the temperature."""
+    artifact = compile_tiny("w8a16")
+    best = generate(artifact, *GREEDY)["token_ids"]
+    for alone in (("--top-k", "1"), ("--top-p", "1e-9"), ("--min-p", "1")):
+        hot = (*alone, "--temperature", "5", "--ignore-eos", "--max-tokens", "24")
+        assert generate(artifact, *hot)["token_ids"] == best
+    assert generate(artifact, *GREEDY, "--repetition-penalty", "100")["token_ids"] != best
+
+
+def test_stop_strings_and_tokens(compile_tiny: CompileTiny) -> None:
+    artifact = compile_tiny("w8a16")
+    whole = generate(artifact, *GREEDY)
+    text: str = whole["text"]
+    stop = next(text[at : at + 2] for at in range(4, len(text)) if text[at : at + 2].isprintable())
+    stopped = generate(artifact, *GREEDY, "--stop", "never in the text", "--stop", stop)
+    assert stopped["text"] == text[: text.index(stop)]
+    assert stopped["finish_reason"] == "stop"
+
+    token = whole["token_ids"][10]
+    cut = whole["token_ids"].index(token) + 1
+    stopped = generate(artifact, *GREEDY, "--stop-token-ids", f"332,{token}")
+    assert (stopped["token_ids"], stopped["finish_reason"]) == (whole["token_ids"][:cut], "stop")
+
+
+def test_logprobs(compile_tiny: CompileTiny) -> None:
+    artifact = compile_tiny("w8a16")
+    answer = generate(artifact, *GREEDY, "--logprobs", "3")
+    assert len(answer["logprobs"]) == len(answer["token_ids"])
+    for token, tops in zip(answer["token_ids"], answer["logprobs"], strict=True):
+        assert [top["rank"] for top in tops] == [1, 2, 3]
+        assert tops[0]["token_id"] == token
+        assert 0 >= tops[0]["logprob"] >= tops[1]["logprob"] >= tops[2]["logprob"]
+        for top in tops:
+            if 0x21 <= (byte := top["token_id"] - 3 + 0x21) < 0x7F:
+                assert top["token"] == chr(byte)
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        ([], "neither of --prompt and --prompt-token-ids found; give exactly one"),
+        (["--prompt", "x", "--prompt-token-ids", "1"], "both of --prompt and --prompt-token-ids found"),
+        (["--prompt-token-ids", "1,x"], "--prompt-token-ids is '1,x'; expected token ids with commas between"),
+        (["--prompt-token-ids", ""], "The prompt is empty"),
+        (["--prompt-token-ids", "1,333"], "outside the vocabulary of 333"),
+        (["--prompt-token-ids", "-1"], "outside the vocabulary of 333"),
+        (["--prompt", "x" * 128], "The prompt has 129 tokens and this artifact takes 128"),
+        (["--prompt", "x", "--stop-token-ids", "a"], "--stop-token-ids is 'a'"),
+        (["--prompt", "x", "--stop-token-ids", "333"], "a token id of the model, 0 to 332"),
+        (["--prompt", "x", "--temperature", "-1"], "temperature is -1.0"),
+        (["--prompt", "x", "--top-p", "0"], "top_p is 0.0"),
+        (["--prompt", "x", "--max-tokens", "0"], "max_tokens is 0"),
+        (["--prompt", "x", "--seed", "-1"], "seed is -1"),
+        (["--prompt", "x", "--stop", ""], "stop[0] is ''"),
+        (["--prompt", "x", "--logprobs", "3"], "--logprobs is shown by --json alone"),
+        (["--prompt", "x", "--logprobs", "21", "--json"], "logprobs is 21"),
+    ],
+)
+def test_mistakes(compile_tiny: CompileTiny, options: list[str], fragment: str) -> None:
+    assert_refused(ilmari("generate", "--model", compile_tiny("w8a16"), *options), fragment)
+
+
+def test_prompt_that_is_no_text(compile_tiny: CompileTiny) -> None:
+    command = [*ILMARI, "generate", "--model", str(compile_tiny("w8a16")), "--prompt", b"a\xff"]
+    result = subprocess.run(command, capture_output=True, check=False)
+    assert result.returncode == 2
+    assert b"lone surrogate U+DCFF at character 1" in result.stderr
+    assert b"Traceback" not in result.stderr
+
+
+@pytest.fixture
+def endless(compile_tiny: CompileTiny) -> list[str]:
+    """A command that writes for a long time."""
+    artifact = compile_tiny("w8a16", lengths=(128, 32768))
+    return [*ILMARI, "generate", "--model", str(artifact), "--prompt", "x", "--max-tokens", "32000", "--ignore-eos"]
+
+
+def test_text_comes_as_it_is_made_and_ctrl_c_ends_it(endless: list[str]) -> None:
+    with subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(16)
+        assert process.poll() is None, "the first text came before the end"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, b"interrupted\n")
+
+
+def test_reader_that_leaves(endless: list[str]) -> None:
+    with subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(16)
+        process.stdout.close()
+        assert process.wait(60) == 1
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+def test_speed_on_a_terminal(compile_tiny: CompileTiny) -> None:
+    command = [*ILMARI, "generate", "--model", str(compile_tiny("w8a16")), "--prompt", PROMPT, *GREEDY]
+    with Terminal(command) as terminal:
+        terminal.read(until="\x1b[2m24 tokens, the first after ")
+        terminal.read(until=" tokens/s")
+        assert terminal.wait() == 0

@@ -1,0 +1,62 @@
+"""Every verb says what it takes, and imports nothing heavy to say so."""
+
+import subprocess
+import sys
+
+import pytest
+from commands import ilmari
+
+SAID = {
+    "demo": ["--prompt", "--max-tokens", "--dtype", "--keep"],
+    "compile": ["--set", "--target"],
+    "chat": ["--model", "--system", "--max-tokens", "--temperature", "--top-p", "--seed"],
+    "generate": [
+        *(
+            "--model",
+            "--prompt",
+            "--prompt-token-ids",
+            "--max-tokens",
+            "--temperature",
+            "--top-k",
+            "--top-p",
+            "--min-p",
+        ),
+        *("--repetition-penalty", "--seed", "--stop", "--stop-token-ids", "--ignore-eos", "--logprobs", "--json"),
+    ],
+    "inspect": ["DIR", "--json"],
+    "verify": ["DIR"],
+}
+
+
+def test_every_verb_is_listed() -> None:
+    listed = ilmari("--help").stdout
+    for verb in SAID:
+        assert f" {verb} " in listed
+
+
+@pytest.mark.parametrize("verb", SAID)
+def test_options(verb: str) -> None:
+    result = ilmari(verb, "--help")
+    assert result.returncode == 0
+    for word in SAID[verb]:
+        assert f" {word} " in result.stdout
+
+
+@pytest.mark.parametrize("verb", SAID)
+def test_help_imports_nothing_heavy(verb: str) -> None:
+    code = (
+        f"import sys\nfrom ilmari.cli.app import main\nsys.argv = ['ilmari', '{verb}', '--help']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('heavy:', {'tvm', 'numpy', 'yaml', 'tokenizers', 'jinja2', 'pydantic', 'gguf'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "heavy: set()" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "args", [["chat"], ["generate", "--prompt", "x"], ["inspect"], ["verify"], ["demo", "--dtype", "fp8"]]
+)
+def test_usage_error(args: list[str]) -> None:
+    result = ilmari(*args)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Usage:" in result.stderr

@@ -1,0 +1,95 @@
+"""`ilmari inspect`: every number against the checkpoint and the files themselves."""
+
+import json
+import math
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoints import raw_weights
+from commands import assert_refused, ilmari
+from conftest import TINY_SIZES, CompileTiny
+from safetensors.numpy import load_file
+
+from ilmari.cli.units import si
+
+FOREIGN = {"x86_64": ("neoverse-n1", "aarch64"), "aarch64": ("haswell", "x86_64")}
+
+
+def inspect(artifact: Path) -> dict[str, Any]:
+    """What `inspect --json` prints."""
+    result = ilmari("inspect", artifact, "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    summary: dict[str, Any] = json.loads(result.stdout)
+    return summary
+
+
+def test_json(tiny_artifact: Path, tiny_checkpoint: Path) -> None:
+    summary = inspect(tiny_artifact)
+    scheme = tiny_artifact.name.removeprefix("tiny-")
+    assert summary["name"] == f"tiny-{scheme}"
+    assert summary["precision"]["scheme"] == scheme
+    assert summary["precision"]["weights"].startswith({"fp16": "float16", "w8a16": "int8"}[scheme])
+    assert (summary["max_prompt_len"], summary["max_seq_len"], summary["tp"]) == (128, 256, 1)
+    assert summary["obstacle"] is None
+
+    weights = raw_weights(tiny_checkpoint)
+    assert summary["parameters"] == sum(weight.size for weight in weights.values())
+    matrices = sum(w.size for name, w in weights.items() if w.ndim == 2 and "tok_embeddings" not in name)
+    layers, heads, kv_heads, head_dim = 2, TINY_SIZES["heads"], TINY_SIZES["kv_heads"], 64
+    kv_bytes = layers * 2 * kv_heads * head_dim * 2
+    assert summary["kv_bytes_per_token"] == kv_bytes
+    packed = load_file(tiny_artifact / "params" / "rank0.safetensors")
+    read = sum(tensor.nbytes for name, tensor in packed.items() if name != "embedding")
+    assert summary["decode"] == [
+        {"context": 0, "flops": 2 * matrices, "bytes_read": read},
+        {
+            "context": 255,
+            "flops": 2 * (matrices + 255 * layers * 2 * heads * head_dim),
+            "bytes_read": read + 255 * kv_bytes,
+        },
+    ]
+    on_disk = {str(path.relative_to(tiny_artifact)): path.stat().st_size for path in tiny_artifact.rglob("*.*")}
+    assert summary["files"] == on_disk
+
+
+def test_text(compile_tiny: CompileTiny) -> None:
+    artifact = compile_tiny("w8a16", rope_scaling={"type": "dynamic", "factor": 2.5})
+    result = ilmari("inspect", artifact)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "\x1b" not in result.stdout
+    rows = {line[:18].strip(): line[18:] for line in result.stdout.splitlines()}
+    assert result.stdout.startswith("tiny-w8a16\n")
+    assert rows["RoPE"] == "base 10,000, made for 256 tokens, longer prompts by dynamic NTK with factor 2.5"
+    assert rows["weights"] == "int8, one scale per output channel"
+    assert rows["this machine"] == "can run it"
+    assert rows["longest sequence"] == "256 tokens"
+    assert rows["query heads"] == "6 of size 64"
+    assert set(inspect(artifact)["target"]["features"]) == set(rows["CPU features"].split()), "on one line, for grep"
+    for path in ("kernels.o", "params/rank0.safetensors", "manifest.json", "in all"):
+        assert path in result.stdout
+
+
+def test_machine_that_cannot_run_it(compile_tiny: CompileTiny) -> None:
+    cpu, arch = FOREIGN[platform.machine()]
+    artifact = compile_tiny("fp16", cpu)
+    summary = inspect(artifact)
+    assert (summary["target"]["cpu"], summary["target"]["arch"]) == (cpu, arch)
+    assert arch in summary["obstacle"]
+    assert f"cannot run it: {artifact} was compiled for {arch}" in ilmari("inspect", artifact).stdout
+    assert ilmari("verify", artifact).returncode == 0
+    assert_refused(ilmari("generate", "--model", artifact, "--prompt", "x"), f"was compiled for {arch} ({cpu})")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (46080, "46.1 kB"), (999_600, "1 MB"), (181_272_832, "181 MB")],
+)
+def test_units(value: int, text: str) -> None:
+    assert si(value, "B") == text
+
+
+def test_units_of_great_numbers() -> None:
+    assert si(math.pi * 1e9, "FLOP") == "3.14 GFLOP"
+    assert si(2e18, "B") == "2000 PB"
