@@ -1,6 +1,6 @@
 """One kernel compiled for one instruction set, and called on guarded memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -9,14 +9,14 @@ import pytest
 import tvm
 import tvm_ffi
 from numpy.typing import NDArray
+from packed import CPUS
 from tvm.tirx import PrimFunc
 
 from ilmari.errors import TargetError
 from ilmari.kernels.isa import ISAS, Isa
 from ilmari.kernels.library import aligned_zeros, tensor
-from ilmari.kernels.target import Target, check_host, resolve_target, tvm_target
+from ilmari.kernels.target import HOST, Target, check_host, resolve_target, tvm_target
 
-CPUS = {"avx512-vnni": "znver4", "avx2": "haswell", "generic": "x86-64"}
 GUARD = 64  # bytes around every array a kernel is given
 NAN_BYTE = 0xFF  # float16 and float32 of nothing else are NaN: a number read from a guard spoils the result
 
@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 def target_for(isa: Isa) -> Target:
     """This machine if it would choose `isa` by itself, else a CPU that would."""
-    host = resolve_target("host")
+    host = resolve_target(HOST)
     return host if host.isa_name == isa.name else resolve_target(CPUS[isa.name])
 
 
@@ -64,10 +64,13 @@ def _compile(isa: Isa, generate: Callable[..., PrimFunc], *arguments: Any) -> Ke
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
+def _two_threads() -> Iterator[None]:
     """Enough to have work shared between threads, on any machine."""
     every_core_alike = 1
     tvm_ffi.get_global_func("runtime.config_threadpool")(every_core_alike, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ILMARI_NUM_THREADS", "2")
+        yield
 
 
 @pytest.fixture(scope="session", params=ISAS, ids=lambda isa: isa.name)

@@ -1,4 +1,4 @@
-"""Shapes of a small model, and weights and activations laid out by the definition of their layout."""
+"""CPUs, the shapes of a small model, and weights and activations laid out by the definition of their layout."""
 
 from dataclasses import replace
 
@@ -8,6 +8,9 @@ from ilmari.kernels.isa import Isa
 from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.model.config import ModelConfig
+
+CPUS = {"avx512-vnni": "znver4", "avx2": "haswell", "generic": "x86-64"}
+"""A CPU that gets each instruction set."""
 
 CONFIG = ModelConfig(
     architecture="test",

@@ -7,7 +7,7 @@ from packed import linear_shape, packed_weight
 from ilmari.kernels.linear_float import linear_float
 from ilmari.kernels.plan import LinearShape
 
-pytestmark = pytest.mark.parametrize("dtype", ["float16", "int8"])
+either_dtype = pytest.mark.parametrize("dtype", ["float16", "int8"])
 
 
 def random_weight(rng, n, k, dtype):
@@ -29,6 +29,7 @@ def check(kernel, shape, weight, x, scale, before):
     assert (np.abs(y - want) <= 1e-6 * magnitude).all()
 
 
+@either_dtype
 @pytest.mark.parametrize(("name", "hidden"), [("o", 80), ("down", 96), ("head", 96)])
 def test_linear_float(isa, compiled, rng, m, name, hidden, dtype):
     shape = linear_shape(isa, "fp16", name, hidden)
@@ -37,9 +38,12 @@ def test_linear_float(isa, compiled, rng, m, name, hidden, dtype):
     x = rng.standard_normal((m, shape.k)).astype(np.float32)
     scale = rng.uniform(0.1, 2, shape.n).astype(np.float32)
     before = rng.standard_normal((m, shape.n)).astype(np.float32)
-    check(compiled(linear_float, shape, dtype), shape, weight, x, scale, before if shape.accumulate else before + np.nan)
+    check(
+        compiled(linear_float, shape, dtype), shape, weight, x, scale, before if shape.accumulate else before + np.nan
+    )
 
 
+@either_dtype
 def test_one_product_at_a_time(isa, compiled, dtype):
     """Each weight alone, so that no two can be exchanged unnoticed."""
     shape = linear_shape(isa, "fp16", "o", 80)
@@ -50,6 +54,7 @@ def test_one_product_at_a_time(isa, compiled, dtype):
     np.testing.assert_array_equal(y, weight.T.astype(np.float32))
 
 
+@either_dtype
 def test_a_row_of_zeros_gives_zeros_and_leaves_its_neighbours_alone(isa, compiled, rng, dtype):
     shape = linear_shape(isa, "fp16", "head", 96)
     x = rng.standard_normal((6, shape.k)).astype(np.float32)
@@ -61,9 +66,10 @@ def test_a_row_of_zeros_gives_zeros_and_leaves_its_neighbours_alone(isa, compile
     assert (np.abs(y[[0, 1, 2, 4, 5]]).max(axis=1) > 0).all()
 
 
-def test_deep_rows(isa, compiled, rng, dtype):
+def test_deep_rows(isa, compiled, rng):
     block = isa.lanes * isa.vectors
     shape = LinearShape("deep", block, 16384, block, 1, False)
     x = rng.standard_normal((5, shape.k)).astype(np.float32)
-    weight = random_weight(rng, shape.n, shape.k, dtype)
-    check(compiled(linear_float, shape, dtype), shape, weight, x, np.ones(shape.n, np.float32), np.zeros((5, shape.n)).astype(np.float32))
+    weight = random_weight(rng, shape.n, shape.k, "float16")
+    before = np.full((5, shape.n), np.nan, np.float32)
+    check(compiled(linear_float, shape, "float16"), shape, weight, x, np.ones(shape.n, np.float32), before)

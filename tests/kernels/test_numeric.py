@@ -133,7 +133,9 @@ def test_exp_is_within_two_units_in_the_last_place(apply, rng):
 
 
 def test_exp_far_out(apply):
-    x = np.array([0.0, -0.0, -87.0, np.nextafter(np.float32(-87), np.float32(-88)), -200, -1e30, -np.inf, 88], np.float32)
+    x = np.array(
+        [0.0, -0.0, -87.0, np.nextafter(np.float32(-87), np.float32(-88)), -200, -1e30, -np.inf, 88], np.float32
+    )
     got = apply(exp, x, np.float32)
     assert got[:2].tolist() == [1, 1]  # a softmax over one key is exactly 1
     np.testing.assert_allclose(got[2], np.exp(-87.0), rtol=3e-7)

@@ -27,8 +27,8 @@ def test_reference_by_hand():
     np.testing.assert_allclose(got, [want[0].real, want[1].real, want[0].imag, want[1].imag], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(3, 1, 64), (4, 2, 128), (2, 2, 64), (1, 1, 32)])
-def test_rope_append(isa, compiled, rng, m, heads, kv_heads, head_dim):
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(3, 1, 64), (4, 2, 128), (1, 1, 32)])
+def test_rope_append(compiled, rng, m, heads, kv_heads, head_dim):
     used = (heads + 2 * kv_heads) * head_dim
     stride = used + 32
     x = (rng.standard_normal((m, stride)) * 10 ** rng.uniform(-6, 3, (m, 1))).astype(np.float32)
@@ -59,10 +59,10 @@ def test_rope_append(isa, compiled, rng, m, heads, kv_heads, head_dim):
 
 
 def test_what_float16_cannot_hold_becomes_its_largest(compiled):
-    x = np.full((1, 3 * 64), 1e6, np.float32)
-    cos, sin = np.ones((1, 32), np.float32), np.zeros((1, 32), np.float32)
-    q, k, v = np.zeros((1, 64), np.float32), np.zeros(key_shape(1, 1, 64), "f2"), np.zeros(value_shape(1, 1, 64), "f2")
-    compiled(rope_append, 1, 1, 64, 192)(x, cos, sin, np.array([5], np.int32), q, k, v)
-    assert (q == 125000).all()
+    x = np.full((1, 4 * 32), 1e6, np.float32)
+    cos, sin = np.ones((1, 16), np.float32), np.zeros((1, 16), np.float32)
+    q, k, v = np.zeros((1, 32), np.float32), np.zeros(key_shape(1, 1, 32), "f2"), np.zeros(value_shape(1, 1, 32), "f2")
+    compiled(rope_append, 1, 1, 32, 128)(x, cos, sin, np.array([5], np.int32), q, k, v)
+    np.testing.assert_allclose(q, 1e6 / np.sqrt(32), rtol=1e-6)
     assert (k[0, 0, :, 5] == 65504).all()
     assert (v[0, 0, 5] == 65504).all()

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.torch
 
-TOLERANCE = 1e-3  # of the logits' range: what keys, values and (on VNNI) activations of 16 bits leave
+TOLERANCE = 3e-4  # of the logits' range: what keys, values and (on VNNI) activations of 16 bits leave
 
 # Query heads per KV head, head_dim, layers, and intermediate sizes that no vector or tile divides.
 COMMON: dict[str, Any] = {"vocab": 331, "max_position": 384, "with_tokenizer": True}
 SHAPES: dict[str, dict[str, Any]] = {
     "1-per-kv": {"heads": 3, "kv_heads": 3, "head_dim": 64, "intermediate": 75, "layers": 1},
     "2-per-kv": {"heads": 4, "kv_heads": 2, "head_dim": 128, "intermediate": 200, "layers": 1, "dtype": "bfloat16"},
-    "3-per-kv": {"heads": 6, "kv_heads": 2, "head_dim": 64, "hidden": 352, "intermediate": 232, "layers": 4},
+    "3-per-kv": {"heads": 6, "kv_heads": 2, "head_dim": 64, "hidden": 288, "intermediate": 232, "layers": 4},
     "4-per-kv": {"heads": 4, "kv_heads": 1, "head_dim": 128, "intermediate": 168, "layers": 4},
     "8-per-kv": {"heads": 8, "kv_heads": 1, "head_dim": 64, "intermediate": 360, "layers": 1, "dtype": "float32"},
 }
@@ -80,9 +80,7 @@ def test_logits_and_greedy_continuations(
     prompts = [rng.integers(0, vocab, length).tolist() for length in (1, 2, 3, 7, 15, 16, 17, 33, 64, 100)]
     outputs = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=64, ignore_eos=True))
     continuations = [output.outputs[0].token_ids for output in outputs]
-    gaps = np.stack(
-        [shortfalls(reference, prompt, tokens) for prompt, tokens in zip(prompts, continuations, strict=True)]
-    )
+    gaps = shortfalls(reference, prompts, continuations)
     identical = int((gaps == 0).all(axis=1).sum())
     record_property("logit_error_of_range", error)
     record_property("identical_continuations", identical)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from ilmari.errors import ArtifactError
-from ilmari.kernels.isa import isa_named
+from ilmari.kernels.isa import ISAS, isa_named
 from ilmari.kernels.plan import Plan
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.kernels.target import Target
@@ -22,6 +24,19 @@ FILE_NAME = "manifest.json"
 MAX_BYTES = 1 << 20
 
 
+def _one_of(names: Collection[str]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(name)
+        return name
+
+    return AfterValidator(check)
+
+
+PathInside = Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]
+"""Plain names with slashes between them, which cannot lead out of a folder."""
+
+
 @dataclass(frozen=True)
 class FileRecord:
     """One file of the artifact; size in bytes, digests in hexadecimal.
@@ -30,8 +45,8 @@ class FileRecord:
     load checks.
     """
 
-    path: str
-    size: int
+    path: PathInside
+    size: NonNegativeInt
     sha256: str
     xxh3: str
 
@@ -44,13 +59,13 @@ class Manifest:
     ilmari_version: str
     name: str
     model: ModelConfig
-    scheme: str
+    scheme: Annotated[str, _one_of(SCHEMES)]
     activation: str
-    isa: str
+    isa: Annotated[str, _one_of([isa.name for isa in ISAS])]
     target: Target
-    max_prompt_len: int
-    max_seq_len: int
-    tp: int
+    max_prompt_len: PositiveInt
+    max_seq_len: PositiveInt
+    tp: PositiveInt
     files: tuple[FileRecord, ...]
 
     @property
@@ -78,7 +93,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactError(_absence(folder)) from error
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read ({error.strerror}).") from error
@@ -95,10 +110,13 @@ def read_manifest(folder: Path) -> Manifest:
     if digest != _digest(fields):
         raise ArtifactError(f"{path} was altered since it was written: its digest differs; compile the model again.")
     try:
-        return _ADAPTER.validate_python(fields)
+        return _ADAPTER.validate_json(data, strict=True)
     except ValidationError as error:
-        field = ".".join(map(str, error.errors()[0]["loc"]))
-        raise ArtifactError(f"{path} is malformed at `{field}`; compile the model again.") from error
+        mistake = error.errors()[0]
+        field = ".".join(map(str, mistake["loc"]))
+        raise ArtifactError(
+            f"{path} is malformed: `{field}` cannot be {reprlib.repr(mistake['input'])}; compile the model again."
+        ) from error
 
 
 def _absence(folder: Path) -> str:
@@ -107,7 +125,8 @@ def _absence(folder: Path) -> str:
             f"{folder} is a Hugging Face checkpoint and not a compiled model; compile it first: write the folder as "
             "`frontend.checkpoint` in a CONFIG.yaml, and run `ilmari compile CONFIG.yaml`."
         )
-    return f"{folder} is not a compiled model: it has no {FILE_NAME}; make one with `ilmari compile CONFIG.yaml`."
+    reason = f"it has no {FILE_NAME}" if folder.is_dir() else "it is a file" if folder.exists() else "it does not exist"
+    return f"{folder} is not a compiled model: {reason}; make one with `ilmari compile CONFIG.yaml`."
 
 
 def _digest(fields: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -14,8 +15,13 @@ from typing import BinaryIO
 
 import xxhash
 
+from ilmari.artifact import params
+from ilmari.artifact.artifact import KERNELS, TOKENIZER
 from ilmari.artifact.manifest import FILE_NAME, FileRecord, Manifest, manifest_bytes
 from ilmari.errors import OutputError
+
+ENTRIES = frozenset({FILE_NAME, KERNELS, TOKENIZER, Path(params.FILE_NAME).parts[0]})
+"""All that lies directly in an artifact's folder."""
 
 
 class FileWriter:
@@ -51,18 +57,16 @@ class ArtifactWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._scratch = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        self._older = folder.with_name(f".{folder.name}.{os.getpid()}.older")
+        self._place = Path(os.path.realpath(folder))  # a link to an artifact stays, and what it leads to is replaced
+        self._scratch = self._place.with_name(f".{self._place.name}.{os.getpid()}.partial")
+        self._older = self._place.with_name(f".{self._place.name}.{os.getpid()}.older")
         self._records: list[FileRecord] = []
 
     def __enter__(self) -> ArtifactWriter:
         with _system_errors(self.folder):
-            if self.folder.exists() and not (self.folder / FILE_NAME).is_file():
-                raise OutputError(
-                    f"{self.folder} exists and is not a compiled model; "
-                    "move it away, or choose another `name` or `workspace.path`."
-                )
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self._check_place()
+            with _system_errors(self.folder.parent):
+                self._place.parent.mkdir(parents=True, exist_ok=True)
             self._clear_left_overs()
             self._scratch.mkdir()
         return self
@@ -71,6 +75,8 @@ class ArtifactWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._settle(self._older)
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[FileWriter]:
@@ -95,23 +101,62 @@ class ArtifactWriter:
         with self.open(FILE_NAME) as file:
             file.write(manifest_bytes(manifest))
         with _system_errors(self.folder):
-            if self.folder.exists():
-                # A folder cannot replace another in one step: between these two renames the older artifact lies
-                # beside its place, whence the next writer would bring it back.
-                self.folder.rename(self._older)
-            self._scratch.rename(self.folder)
-            shutil.rmtree(self._older, ignore_errors=True)
+            while not self._take_place():
+                pass
+
+    def _take_place(self) -> bool:
+        """Put the new artifact in its place; False if another writer was quicker, whose artifact is then the older one.
+
+        A folder cannot replace another in one step: between the two renames the older artifact lies beside its place,
+        whence leaving the context, or else the next writer, would bring it back.
+        """
+        self._check_place()
+        shutil.rmtree(self._older, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            self._place.rename(self._older)
+        try:
+            self._scratch.rename(self._place)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+        return True
+
+    def _check_place(self) -> None:
+        """Only an artifact is ever replaced, and none that holds something more."""
+        try:
+            names = {path.name for path in self._place.iterdir()}
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            names = set()
+        if FILE_NAME not in names:
+            reason = f"is not a compiled model (it has no {FILE_NAME})"
+        elif foreign := sorted(names - ENTRIES):
+            reason = f"holds {foreign[0]!r}, which is no part of a compiled model"
+        else:
+            return
+        raise OutputError(
+            f"{self.folder} exists and {reason}; move it away, or choose another `name` or `workspace.path`."
+        )
 
     def _clear_left_overs(self) -> None:
         """Remove what killed writers left, and bring back an artifact that one of them had put aside."""
-        for path in self.folder.parent.glob(f".{glob.escape(self.folder.name)}.*.*"):
+        for path in self._place.parent.glob(f".{glob.escape(self._place.name)}.*.*"):
             process, kind = path.name.rsplit(".", 2)[1:]
             if kind not in ("partial", "older") or not process.isdigit() or _is_running(int(process)):
                 continue
-            if kind == "older" and not self.folder.exists():
-                path.rename(self.folder)
+            if kind == "older":
+                self._settle(path)
             else:
                 shutil.rmtree(path)
+
+    def _settle(self, older: Path) -> None:
+        """Bring back an artifact that was put aside, or remove it if there is another in its place."""
+        if older.exists() and not self._place.exists():
+            older.rename(self._place)
+        else:
+            shutil.rmtree(older, ignore_errors=True)
 
 
 def _is_running(process: int) -> bool:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tokenizers
+from jinja2.exceptions import SecurityError
 
 from ilmari.checkpoint.sentencepiece import Piece, PieceType, read_pieces, tokenizers_definition
-from ilmari.errors import ArtifactError, CheckpointError
+from ilmari.errors import ArtifactError, CheckpointError, RequestError
 from ilmari.model.chat import CHAT_TEMPLATE_FILE, ChatTemplate
 from ilmari.model.tokenizer import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TokenizerConfig
 
@@ -108,12 +109,15 @@ def _from_tokenizers(path: Path, vocab_size: int) -> _Definition:
     content = path.read_bytes()
     try:
         tokenizer = tokenizers.Tokenizer.from_buffer(content)
-    except Exception as error:  # the library raises plain Exception
+        prefix = tokenizer.encode("").ids
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the library raises plain Exception, and its panics are not even that
         raise CheckpointError(f"{path} is not a tokenizer ({error}); download it again.") from error
     ids = tokenizer.get_vocab(with_added_tokens=True)
     _check_ids(path, ids.values(), vocab_size)
     special_ids = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    return _Definition(content, _byte_encoding(path, decoder), ids, special_ids, prefix=tokenizer.encode("").ids)
+    return _Definition(content, _byte_encoding(path, decoder), ids, special_ids, prefix)
 
 
 def _byte_encoding(path: Path, decoder: Any) -> _ByteEncoding:
@@ -190,9 +194,13 @@ def _chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
     if not isinstance(source, str):
         raise CheckpointError(f"{path}: chat_template must be a string, or a list with a string named default.")
     try:
-        ChatTemplate(source, "", "")
+        ChatTemplate(source, "", "").render([{"role": "user", "content": ""}])
     except ArtifactError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    except RequestError as error:
+        # A template may refuse this conversation; what it may not do is reach beyond it.
+        if isinstance(error.__cause__, SecurityError):
+            raise CheckpointError(f"{path}: {error}") from error
     return source
 
 

@@ -1,5 +1,6 @@
 """How a command ends: the exit code, and one line instead of a traceback for what a user can mend."""
 
+import errno
 import os
 import sys
 
@@ -10,16 +11,26 @@ from ilmari.errors import IlmariError
 USER_ERROR = 2
 INTERRUPTED = 130
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
 
 def run(app: typer.Typer, name: str) -> int:
     """Run a command line to its exit code: 0, 2 for a user's mistake, 130 after Ctrl-C, 1 for a closed pipe."""
-    code = _run(app, name)
     try:
+        code = _run(app, name)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone; give the interpreter's own flush at exit somewhere to write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        code = 1
+    except OSError as error:
+        # What commands write elsewhere has a name and a sentence of its own.
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        print_error(f"stdout cannot be written ({error.strerror}); free space, or send it elsewhere.")
+        code = USER_ERROR
+    else:
+        return code
+    # Give the interpreter's own flush at exit somewhere to write.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 

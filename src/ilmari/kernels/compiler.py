@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,8 +62,24 @@ def compile_kernels(plan: Plan, target: Target, report: Callable[[int, int], Non
         functions[name] = generate().with_attr("global_symbol", name)
     report(len(table), len(table) + 1)
     executable = tvm.compile(tvm.IRModule(functions), target=tvm_target(target), tir_pipeline="tirx")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernels.o"
-        executable.mod.write_to_file(str(path))
+    with _object_file() as path:
+        executable.mod.write_to_file(str(path), "o")
         report(len(table) + 1, len(table) + 1)
         return path.read_bytes()
+
+
+@contextmanager
+def _object_file() -> Iterator[Path]:
+    """A file that LLVM can write, for as long as the block lasts: in memory, or on a disk where there is no such thing.
+
+    LLVM ends the whole process when a disk is full, and would leave its work half done.
+    """
+    if hasattr(os, "memfd_create"):
+        memory = os.memfd_create("kernels.o")
+        try:
+            yield Path(f"/proc/self/fd/{memory}")
+        finally:
+            os.close(memory)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / "kernels.o"

@@ -108,7 +108,7 @@ def resolve_target(name: str) -> Target:
     """The target named `host`, or any CPU that LLVM knows (`haswell`, `znver4`, `neoverse-n1` ...). Needs the compiler.
 
     Raises:
-        TargetError: LLVM does not know the name.
+        TargetError: LLVM does not know the name, or it is a 32-bit CPU.
     """
     if name == HOST:
         features = _llvm_features({"kind": "llvm", "mcpu": _host_cpu()}) & host_features()
@@ -118,8 +118,10 @@ def resolve_target(name: str) -> Target:
 
     for arch, triple in TRIPLES.items():
         if name in codegen.llvm_get_cpu_archlist(tvm.target.Target({"kind": "llvm", "mtriple": triple})):
-            features = _llvm_features({"kind": "llvm", "mcpu": name, "mtriple": triple})
-            return Target(name, arch, tuple(sorted(features)))
+            options = {"kind": "llvm", "mcpu": name, "mtriple": triple}
+            if arch == "x86_64" and not codegen.llvm_cpu_has_feature("64bit", tvm.target.Target(options)):
+                raise TargetError(f"--target {name} is a 32-bit CPU; use x86-64 or a newer one.")
+            return Target(name, arch, tuple(sorted(_llvm_features(options))))
     raise TargetError(
         f"--target {name} is not a CPU that LLVM knows; use host, or a name such as "
         "x86-64-v3, haswell, skylake-avx512, sapphirerapids, znver4 or neoverse-n1."
