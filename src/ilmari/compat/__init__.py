@@ -1,0 +1,1 @@
+"""The vendor's commands, on top of the same functions as our own."""
