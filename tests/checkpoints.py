@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -242,3 +242,19 @@ def _write_tokenizer(folder: Path) -> None:
             "unk_token": "<unk>",
         },
     )
+
+
+TINY_SIZES: dict[str, Any] = {"heads": 6, "kv_heads": 2, "intermediate": 200, "vocab": 333, "with_tokenizer": True}
+"""Small and odd: 3 query heads on one KV head, and a vocabulary and an inner size that no register tile divides."""
+
+
+class CompileTiny(Protocol):
+    """Makes a small random checkpoint and compiles it, once in a session for the same arguments."""
+
+    def __call__(
+        self, scheme: str, target: str = "host", *, lengths: tuple[int, int] = (128, 256), **checkpoint: Any
+    ) -> Path:
+        """The artifact's folder; it is shared, so copy it before you damage it.
+
+        `lengths` are the longest prompt and the longest sequence; `checkpoint` goes to `checkpoints.write_checkpoint`.
+        """

@@ -3,10 +3,11 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import checkpoints
 import pytest
+from checkpoints import TINY_SIZES, CompileTiny
 
 from ilmari.compile.config import CompileConfig
 from ilmari.compile.pipeline import compile_model
@@ -15,9 +16,6 @@ from ilmari.demo.gguf_checkpoint import write_checkpoint
 from ilmari.errors import DownloadError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-TINY_SIZES: dict[str, Any] = {"heads": 6, "kv_heads": 2, "intermediate": 200, "vocab": 333, "with_tokenizer": True}
-"""Small and odd: 3 query heads on one KV head, and a vocabulary and an inner size that no register tile divides."""
 
 
 @pytest.fixture(scope="session")
@@ -44,18 +42,6 @@ def demo_checkpoint(demo_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -
     write_checkpoint(demo_gguf, parent / "smollm2-135m", lambda *_: None)
     yield parent / "smollm2-135m"
     shutil.rmtree(parent)
-
-
-class CompileTiny(Protocol):
-    """Makes a small random checkpoint and compiles it, once in a session for the same arguments."""
-
-    def __call__(
-        self, scheme: str, target: str = "host", *, lengths: tuple[int, int] = (128, 256), **checkpoint: Any
-    ) -> Path:
-        """The artifact's folder; it is shared, so copy it before you damage it.
-
-        `lengths` are the longest prompt and the longest sequence; `checkpoint` goes to `checkpoints.write_checkpoint`.
-        """
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A process with a terminal of its own, for tests of what a person sees and types."""
 
+import contextlib
 import os
 import pty
 import select
@@ -12,7 +13,7 @@ from types import TracebackType
 _TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 )
-CTRL_C, CTRL_D = "\x03", "\x04"
+CTRL_D = "\x04"
 
 
 class Terminal:
@@ -29,6 +30,7 @@ class Terminal:
             env={**os.environ, "TERM": "xterm"},
         )
         os.close(theirs)
+        self._unread = ""
 
     def __enter__(self) -> "Terminal":
         return self
@@ -49,21 +51,25 @@ class Terminal:
         """Send keys; a line ends with a newline."""
         os.write(self._ours, text.encode())
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C, a moment late: Python's line editor notices one that comes before it waits only at a key."""
+        time.sleep(0.2)
+        self.type("\x03")
+
     def read(self, *, until: str = "", at_least: int = 0, seconds: float = 60) -> str:
-        """What appeared since the last read, once it has `until` and is `at_least` so many characters long."""
-        seen = ""
+        """What appears up to `until`, at least so many characters of it; what comes after is left to be read."""
         deadline = time.monotonic() + seconds
-        while until not in seen or len(seen) < at_least:
+        while (end := self._unread.find(until, at_least)) < 0 or end + len(until) < at_least:
             ready, _, _ = select.select([self._ours], [], [], max(0, deadline - time.monotonic()))
-            assert ready, f"waited {seconds} s for {until!r} and saw {seen!r}"
-            seen += os.read(self._ours, 65536).decode(errors="replace")
+            assert ready, f"waited {seconds} s for {until!r} and saw {self._unread!r}"
+            self._unread += os.read(self._ours, 65536).decode(errors="replace")
+        end += len(until)
+        seen, self._unread = self._unread[:end], self._unread[end:]
         return seen
 
     def wait(self, seconds: float = 60) -> int:
         """Exit code of the process, after what it writes last."""
-        try:
+        with contextlib.suppress(OSError):  # Linux's way of saying that the other end is closed
             while os.read(self._ours, 65536):
                 pass
-        except OSError:  # Linux's way of saying that the other end is closed
-            pass
         return self._process.wait(seconds)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 from bytes_tokenizer import chat_prompt
-from checkpoints import edit_config, write_json
+from checkpoints import CompileTiny, edit_config, write_json
 from commands import ILMARI, assert_refused, ilmari
-from conftest import CompileTiny
-from terminal import CTRL_C, CTRL_D, Terminal
+from terminal import CTRL_D, Terminal
 
 from ilmari import LLM, SamplingParams
 from ilmari.cli.conversation import Conversation
@@ -128,7 +127,7 @@ def test_stopped_reply_stays_in_the_conversation(artifact: Path) -> None:
 @pytest.fixture
 def talkative(compile_tiny: CompileTiny) -> list[str]:
     """A chat whose first reply is long: a greedy tiny model goes round in circles."""
-    artifact = compile_tiny("w8a16", lengths=(16384, 32768))
+    artifact = compile_tiny("w8a16", lengths=(16384, 32768), max_position=32768)
     return [*ILMARI, "chat", "--model", str(artifact), "--temperature", "0"]
 
 
@@ -137,7 +136,7 @@ def test_ctrl_c_stops_the_reply_and_not_the_program(talkative: list[str]) -> Non
         terminal.read(until="> ")
         terminal.type("Hei\n")
         terminal.read(at_least=200)
-        terminal.type(CTRL_C)
+        terminal.interrupt()
         end = terminal.read(until="stopped")
         assert " tokens/s" in end
         terminal.read(until="> ")
@@ -169,15 +168,15 @@ def test_leaving_a_terminal(artifact: Path) -> None:
         assert terminal.wait() == 0
     with Terminal(command) as terminal:
         terminal.read(until="> ")
-        terminal.type(CTRL_C)
+        terminal.interrupt()
         terminal.read(until="Ctrl-C once more leaves")
         terminal.read(until="> ")
         terminal.type("Hei\n")
         terminal.read(until="tokens/s")
         terminal.read(until="> ")
-        terminal.type(CTRL_C)
+        terminal.interrupt()
         terminal.read(until="Ctrl-C once more leaves")
         terminal.read(until="> ")
         assert terminal.running
-        terminal.type(CTRL_C)
+        terminal.interrupt()
         assert terminal.wait() == 0

@@ -64,7 +64,7 @@ def test_nothing_is_left(offline: dict[str, str], tmp_path: Path) -> None:
 def test_nothing_is_left_after_ctrl_c(offline: dict[str, str], tmp_path: Path) -> None:
     with subprocess.Popen([*ILMARI, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=offline) as process:
         assert process.stderr is not None
-        while not process.stderr.readline().startswith(b"2. compiled"):
+        while not process.stderr.readline().startswith(b"2. compile"):
             pass
         assert list((tmp_path / "temporary").iterdir())
         process.send_signal(signal.SIGINT)

@@ -1,16 +1,17 @@
 """`ilmari generate`: what it writes where, and every option's effect."""
 
 import json
+import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bytes_tokenizer import encode
-from checkpoints import BOS
+from checkpoints import BOS, CompileTiny
 from commands import ILMARI, assert_refused, ilmari
-from conftest import CompileTiny
 from terminal import Terminal
 
 PROMPT = "Hei, Väinö!"
@@ -55,8 +56,7 @@ def test_token_ids_in_place_of_text(tiny_artifact: Path) -> None:
 @pytest.mark.torch
 def test_greedy_text_is_the_reference_model_s(compile_tiny: CompileTiny, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="the reference model needs torch")
-    from checkpoints import write_checkpoint
-    from conftest import TINY_SIZES
+    from checkpoints import TINY_SIZES, write_checkpoint
     from demo_model import llama_from_checkpoint
 
     model = llama_from_checkpoint(write_checkpoint(tmp_path / "same", **TINY_SIZES))
@@ -148,7 +148,7 @@ def test_prompt_that_is_no_text(compile_tiny: CompileTiny) -> None:
 @pytest.fixture
 def endless(compile_tiny: CompileTiny) -> list[str]:
     """A command that writes for a long time."""
-    artifact = compile_tiny("w8a16", lengths=(128, 32768))
+    artifact = compile_tiny("w8a16", lengths=(128, 32768), max_position=32768)
     return [*ILMARI, "generate", "--model", str(artifact), "--prompt", "x", "--max-tokens", "32000", "--ignore-eos"]
 
 
@@ -170,6 +170,13 @@ def test_reader_that_leaves(endless: list[str]) -> None:
         assert process.wait(60) == 1
         assert process.stderr is not None
         assert process.stderr.read() == b""
+
+
+def test_torch_is_not_imported(compile_tiny: CompileTiny, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    result = ilmari("generate", "--model", compile_tiny("w8a16"), "--prompt", "x", env=env)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_speed_on_a_terminal(compile_tiny: CompileTiny) -> None:

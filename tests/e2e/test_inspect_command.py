@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import raw_weights
+from checkpoints import TINY_SIZES, CompileTiny, raw_weights
 from commands import assert_refused, ilmari
-from conftest import TINY_SIZES, CompileTiny
 from safetensors.numpy import load_file
 
 from ilmari.cli.units import si

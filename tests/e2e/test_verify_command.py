@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from checkpoints import CompileTiny
 from commands import assert_refused, ilmari
-from conftest import CompileTiny
 
 FILES = (
     "manifest.json",

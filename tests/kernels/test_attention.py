@@ -19,7 +19,7 @@ KERNELS = (  # query heads per KV head, head_dim, tokens in a tile: those of pre
     *((1, 128, 1), (2, 128, 1), (3, 64, 1), (4, 64, 1)),
     *((6, 64, 1), (8, 128, 1), (16, 64, 1)),
 )
-GAP = 3  # rows between sequences that belong to no tile
+GAP = 8  # rows after each sequence that belong to no tile: as many as the largest tile has
 
 
 def one_by_one(query, keys, values):

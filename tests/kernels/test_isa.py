@@ -49,7 +49,8 @@ def test_nothing_at_all_is_enough_for_the_last():
 def test_table_is_consistent(isa):
     assert isa_named(isa.name) is isa
     assert isa.features <= CPUINFO_NAMES.keys()
-    registers = 32 if isa.lanes == 16 else 16
+    lanes, registers = (16, 32) if "avx512f" in isa.features else (8, 16) if "avx2" in isa.features else (4, 16)
+    assert isa.lanes == lanes
     assert linear_float.ROWS * isa.vectors + 2 <= registers  # accumulators, a weight, an activation
     if isa.int8_dot:
         assert linear_int8.ROWS * 2 * isa.vectors + isa.vectors + 1 <= registers

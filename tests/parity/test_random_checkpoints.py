@@ -2,12 +2,12 @@
 
 import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from checkpoints import canonical_weights, write_checkpoint
-from conftest import CompileTiny
 
 from ilmari import LLM, SamplingParams
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.torch
 
-TOLERANCE = 3e-4  # of the logits' range: what keys, values and (on VNNI) activations of 16 bits leave
+TOLERANCE = 4e-4  # of the logits' range: what keys, values and (on VNNI) activations of 16 bits leave
 
 # Query heads per KV head, head_dim, layers, and intermediate sizes that no vector or tile divides.
 COMMON: dict[str, Any] = {"vocab": 331, "max_position": 384, "with_tokenizer": True}
@@ -57,7 +57,7 @@ def reference(sizes: dict[str, Any], scheme: str, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="module", params=ISA_OF_TARGET)
-def llm(request: pytest.FixtureRequest, sizes: dict[str, Any], scheme: str, compile_tiny: CompileTiny) -> LLM:
+def llm(request: pytest.FixtureRequest, sizes: dict[str, Any], scheme: str, compile_tiny: Callable[..., Path]) -> LLM:
     isa = ISA_OF_TARGET[request.param]
     if isa and platform.machine() != "x86_64":
         pytest.skip(f"{request.param} is an x86-64 CPU and this machine is {platform.machine()}")

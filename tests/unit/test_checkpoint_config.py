@@ -106,7 +106,7 @@ BAD_VALUES: list[tuple[str, object, str]] = [
     ("bias", 0, "true or false"),
     ("hidden_act", "gelu", "'silu'"),
     ("hidden_size", 0, "multiple of 32"),
-    ("hidden_size", 40, "multiple of 32"),
+    ("hidden_size", 48, "multiple of 32"),
     ("hidden_size", "48", "multiple of 32"),
     ("hidden_size", 64, r"num_attention_heads \(3\) times"),
     ("hidden_size", 144.0, "multiple of 32"),

@@ -110,8 +110,7 @@ class Artifact:
                 ) from error
             if digest.hexdigest() != getattr(record, field):
                 raise ArtifactError(
-                    f"{path} was altered since it was written: its {field} digest differs; "
-                    "compile the model again."
+                    f"{path} was altered since it was written: its {field} digest differs; compile the model again."
                 )
 
         for record in self.manifest.files:

@@ -114,9 +114,8 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         mistake = error.errors()[0]
         field = ".".join(map(str, mistake["loc"]))
-        raise ArtifactError(
-            f"{path} is malformed: `{field}` cannot be {reprlib.repr(mistake['input'])}; compile the model again."
-        ) from error
+        found = "is missing" if mistake["type"] == "missing" else f"cannot be {reprlib.repr(mistake['input'])}"
+        raise ArtifactError(f"{path} is malformed: `{field}` {found}; compile the model again.") from error
 
 
 def _absence(folder: Path) -> str:

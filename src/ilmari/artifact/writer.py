@@ -129,6 +129,8 @@ class ArtifactWriter:
         except FileNotFoundError:
             return
         except NotADirectoryError:
+            if not self._place.exists():  # a folder above it is a file, as making that folder will tell
+                return
             names = set()
         if FILE_NAME not in names:
             reason = f"is not a compiled model (it has no {FILE_NAME})"

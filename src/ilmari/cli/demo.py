@@ -44,7 +44,7 @@ def demo_command(
     params = SamplingParams(temperature=0, max_tokens=max_tokens)
     with _workplace(keep) as folder:
         checkpoint = folder / "checkpoint"
-        _say(f"1. SmolLM2-135M-Instruct (Apache-2.0), as an InternLM2 checkpoint in {checkpoint}")
+        _say(f"1. write SmolLM2-135M-Instruct (Apache-2.0) as an InternLM2 checkpoint, {checkpoint}")
         if not (checkpoint / "config.json").exists():
             with progress() as report:
                 write_checkpoint(fetch_weights(report), checkpoint, report)
@@ -52,11 +52,11 @@ def demo_command(
         recipe = write_recipe(folder, checkpoint, dtype.value)
         settings = load_config(recipe)
         artifact = folder / settings.name
-        _say("2. compiled for this CPU", f"ilmari compile {shlex.quote(str(recipe))}")
+        _say("2. compile it for this CPU, as this would", f"ilmari compile {shlex.quote(str(recipe))}")
         with progress() as report:
             compile_model(settings, report=report)
 
-        _say("3. asked", f"ilmari chat --model {shlex.quote(str(artifact))}")
+        _say("3. ask it, as this would", f"ilmari chat --model {shlex.quote(str(artifact))}")
         llm = load_model(artifact)
         question = llm.render([{"role": "user", "content": prompt}])
         typer.echo(f"> {prompt}", err=True)

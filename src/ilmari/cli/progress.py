@@ -8,13 +8,17 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+from ilmari.cli.units import si
 
 Report = Callable[[str, int, int], None]
 """`report(step, done, total)`: steps come one after the other, and `done == total` ends one."""
@@ -35,12 +39,19 @@ def _bars(console: Console) -> Progress:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        _Count(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
     return Progress(*columns, console=console)
+
+
+class _Count(ProgressColumn):
+    """How many of how many, the millions in short."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{si(task.completed, '')}/{si(task.total or 0, '')}")
 
 
 class _BarReport:

@@ -104,6 +104,8 @@ class Engine:
         )
 
     def _check_prompt(self, prompt: Many[int], limit: int) -> None:
+        if not isinstance(prompt, Many) or isinstance(prompt, str | bytes):
+            raise RequestError(f"A prompt is of type {type(prompt).__name__}; give a text, or a list of token ids.")
         if not prompt:
             raise RequestError("The prompt is empty; give at least one token.")
         if len(prompt) > limit:

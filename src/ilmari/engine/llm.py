@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from collections.abc import Sequence as Many
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from ilmari.engine.engine import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, Engine
 from ilmari.engine.output import RequestOutput
 from ilmari.engine.request import Request
 from ilmari.engine.sampling_params import SamplingParams
-from ilmari.errors import RequestError
 from ilmari.model.chat import ChatTemplate
 from ilmari.model.tokenizer import Tokenizer
 
@@ -56,6 +55,7 @@ class LLM:
             max_num_batched_tokens=max_num_batched_tokens,
             kv_cache_memory_bytes=kv_cache_memory_bytes,
         )
+        self._requests: dict[int, Request] = {}
 
     def generate(
         self, prompts: Prompt | Many[Prompt], sampling_params: SamplingParams | None = None
@@ -66,8 +66,11 @@ class LLM:
             RequestError: a prompt or a parameter that cannot be served; then none is.
         """
         requests = self._start(_as_list(prompts), sampling_params or SamplingParams())
-        for _ in self._run(requests):
-            pass
+        try:
+            while not all(request.finished for request in requests):
+                self._step()
+        finally:
+            self._end(requests)
         return [request.output() for request in requests]
 
     def chat(
@@ -84,14 +87,25 @@ class LLM:
     def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Generator[RequestOutput]:
         """Continue one prompt and give the request after every token, its text growing; closing it stops the reply.
 
+        Several streams may be open at a time. All of them go on whenever one is asked for more, so another may then
+        give several tokens at once.
+
         Raises:
             RequestError: as `generate`.
         """
         requests = self._start([prompt], sampling_params or SamplingParams())
-        if requests[0].sequence.finish_reason is not None:
-            yield requests[0].output()
-        for request in self._run(requests):
-            yield request.output()
+        (request,) = requests
+        given = 0
+        try:
+            while True:
+                while request.seen == given and not request.finished:
+                    self._step()
+                given, output = request.seen, request.output()
+                yield output
+                if output.finished:
+                    return
+        finally:
+            self._end(requests)
 
     def render(self, messages: Many[Message]) -> list[int]:
         """Token ids of a conversation, up to where the assistant's reply begins.
@@ -117,29 +131,28 @@ class LLM:
                 tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
                 sequence = self.engine.add(tokens, params, self.tokenizer.stop_token_ids)
                 requests.append(Request.start(text, sequence, self.tokenizer))
-        except RequestError:
-            self._abort(requests)
+                self._requests[sequence.id] = requests[-1]
+        except BaseException:
+            self._end(requests)
             raise
         return requests
 
-    def _run(self, requests: list[Request]) -> Iterator[Request]:
-        by_id = {request.sequence.id: request for request in requests}
-        try:
-            while self.engine.has_work:
-                for sequence in self.engine.step():
-                    request = by_id[sequence.id]
-                    if request.advance():
-                        self.engine.finish(sequence, "stop")
-                    yield request
-        finally:
-            self._abort(requests)
+    def _step(self) -> None:
+        """Run one batch: every request goes on, whoever made it."""
+        for sequence in self.engine.step():
+            if self._requests[sequence.id].advance():
+                self.engine.finish(sequence, "stop")
 
-    def _abort(self, requests: list[Request]) -> None:
+    def _end(self, requests: list[Request]) -> None:
+        """Forget requests, and stop those that are unfinished."""
         for request in requests:
             self.engine.finish(request.sequence, "abort")
+            del self._requests[request.sequence.id]
 
 
 def _as_list(prompts: Prompt | Many[Prompt]) -> list[Prompt]:
-    if isinstance(prompts, str) or (prompts and not isinstance(prompts[0], str | Many)):
-        return [prompts]  # type: ignore[list-item]
-    return list(prompts)  # type: ignore[arg-type]
+    """Several prompts as they are; whatever does not begin with a prompt is one."""
+    if isinstance(prompts, str | bytes) or not isinstance(prompts, Many):
+        return [prompts]
+    one = prompts and not isinstance(prompts[0], str | Many)
+    return [prompts] if one else list(prompts)  # type: ignore[list-item, arg-type]

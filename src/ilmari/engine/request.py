@@ -33,6 +33,11 @@ class Request:
             StopStrings(params.stops, params.include_stop_str_in_output),
         )
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will come."""
+        return self.sequence.finish_reason is not None
+
     def advance(self) -> bool:
         """Take in the sequence's new tokens; True if a stop string ended the text."""
         output = self.sequence.output
@@ -44,7 +49,7 @@ class Request:
             self.text += shown
             if stopped:
                 return True
-        if self.sequence.finish_reason is not None:
+        if self.finished:
             shown, _ = self.stops.push(self.decoder.flush())
             self.text += shown + self.stops.flush()
         return False
@@ -56,7 +61,7 @@ class Request:
             index=0,
             text=self.text,
             token_ids=sequence.output,
-            logprobs=sequence.logprobs if sequence.params.logprobs is not None else None,
+            logprobs=list(sequence.logprobs) if sequence.params.logprobs is not None else None,
             # A stop string may be settled only when the text ends, after the engine found another reason.
             finish_reason="stop" if self.stops.stopped else sequence.finish_reason,
         )

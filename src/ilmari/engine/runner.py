@@ -58,7 +58,9 @@ class Runner:
         for index, layer in enumerate(self._layers):
             self._project(layer, views, batch, cache, index)
             if index == len(self._layers) - 1:
-                # Nothing after the last layer's keys and values needs the other rows.
+                # Nothing after the last layer's keys and values needs the other rows, nor any row while prompts begin.
+                if not len(batch.outputs):
+                    return self._logits[:0, : self.plan.config.vocab_size]
                 views = self._keep_outputs(batch)
                 self._attend(views, batch, cache, index, batch.output_tiles, single=True)
             else:

@@ -43,8 +43,8 @@ def aligned_copy(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def tensor(array: NDArray[Any]) -> tvm_ffi.Tensor:
-    """A kernel's view of an array; no copy. The array must be contiguous and on a vector's boundary."""
-    assert array.ctypes.data % ALIGNMENT == 0, "unaligned array: allocate it with aligned_zeros"
+    """A kernel's view of an array; no copy. The array must be contiguous and, unless empty, on a vector's boundary."""
+    assert array.size == 0 or array.ctypes.data % ALIGNMENT == 0, "unaligned array: allocate it with aligned_zeros"
     view: tvm_ffi.Tensor = tvm_ffi.from_dlpack(array)
     return view
 
@@ -63,7 +63,8 @@ class KernelLibrary:
 
         self._session = ExecutionSession()
         try:
-            self._module = self._session.load_module(str(path))
+            # The loader would ask a C++ compiler where its library is; kernels need neither.
+            self._module = self._session.load_module(str(path), cxx=os.devnull)
         except RuntimeError as error:
             raise ArtifactError(f"{path} cannot be linked ({error}); compile the model again.") from error
 

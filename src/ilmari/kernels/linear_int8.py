@@ -5,8 +5,8 @@ An activation is a 16-bit number in two bytes, and each byte is multiplied by it
     x = scale * (256 * (high - 128) + low),   high, low in 0..255
     sum_k x[k] w[k] = scale * (256 * (sum high w - 128 * sum w) + sum low w)
 
-Both sums are exact in int32 up to K = 65,536, so the only error is the rounding of x to 16 bits and of the result to
-float32.
+Both sums are exact in int32 up to K = 65,536, so the only errors are the rounding of x to 16 bits, and of the two sums
+and the result to float32.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def _fold(combine: Callable[[PrimExpr, PrimExpr], PrimExpr], terms: list[PrimExp
 
 
 def exp(isa: Isa, x: PrimExpr) -> PrimExpr:
-    """e**x in float32, within 2 units in the last place; below -87 it is 0.
+    """e**x in float32, within 2 units in the last place; below -87 it is 0, and above 88 it stays e**88.
 
     x = n ln 2 + r with |r| <= ln 2 / 2; e**r by its Taylor polynomial of degree 7, 2**n through the exponent bits.
     """

@@ -119,7 +119,7 @@ def resolve_target(name: str) -> Target:
     for arch, triple in TRIPLES.items():
         if name in codegen.llvm_get_cpu_archlist(tvm.target.Target({"kind": "llvm", "mtriple": triple})):
             options = {"kind": "llvm", "mcpu": name, "mtriple": triple}
-            if arch == "x86_64" and not codegen.llvm_cpu_has_feature("64bit", tvm.target.Target(options)):
+            if arch == "x86_64" and not codegen.llvm_cpu_has_features("64bit", tvm.target.Target(options)):
                 raise TargetError(f"--target {name} is a 32-bit CPU; use x86-64 or a newer one.")
             return Target(name, arch, tuple(sorted(_llvm_features(options))))
     raise TargetError(
