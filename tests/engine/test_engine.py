@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from checkpoints import EOS, IM_END, assert_one_sentence
 
 from ilmari import LLM, SamplingParams
 from ilmari.engine.output import CompletionOutput
-from ilmari.errors import RequestError
+from ilmari.errors import ArtifactError, RequestError
 
 VOCAB, MAX_PROMPT_LEN, MAX_SEQ_LEN = 333, 128, 256
 GREEDY = SamplingParams(temperature=0, max_tokens=32, ignore_eos=True)
@@ -55,7 +56,6 @@ def test_prompts_may_be_text_or_token_ids_one_or_many(llm: LLM) -> None:
 
 def test_no_prompts_no_outputs(llm: LLM) -> None:
     assert llm.generate([], GREEDY) == []
-    assert llm.chat([], GREEDY) == []
 
 
 BAD_PROMPTS: dict[str, tuple[Any, str]] = {
@@ -343,3 +343,61 @@ def test_an_exception_while_logits_are_computed_frees_all_blocks(llm: LLM, monke
         llm.logits(PROMPT)
     monkeypatch.setattr(llm.engine._runner, "forward", forward)
     assert llm.logits(PROMPT).shape == (4, VOCAB)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_num_seqs": 0},
+        {"max_num_seqs": -1},
+        {"max_num_batched_tokens": 0},
+        {"max_num_batched_tokens": 10**6},
+        {"max_num_batched_tokens": 7.5},
+        {"kv_cache_memory_bytes": -5},
+        {"kv_cache_memory_bytes": True},
+    ],
+)
+def test_limits_are_checked(tiny_artifact: Path, limits: dict[str, Any]) -> None:
+    (name,) = limits
+    with pytest.raises(RequestError, match=rf"^{name} is .*; it must be an integer from 1 to \d+\.$"):
+        LLM(tiny_artifact, **limits)
+
+
+def test_a_prompt_may_have_parameters_of_its_own(llm: LLM) -> None:
+    params = [SamplingParams(temperature=0, max_tokens=count) for count in (3, 5)]
+    outputs = llm.generate([[1, 2, 3], [4, 5]], params)
+    assert [len(output.outputs[0].token_ids) for output in outputs] == [3, 5]
+    with pytest.raises(RequestError, match="There are 1 prompts and 2 sampling_params"):
+        llm.generate([[1, 2, 3]], params)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"temperature": 0}, "greedy", [{}]])
+def test_parameters_of_a_wrong_type(llm: LLM, wrong: Any) -> None:
+    with pytest.raises(RequestError, match="sampling_params are of type"):
+        llm.generate([[1, 2, 3]], wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"role": "user", "content": "hi"}, "hi", None, 7, []])
+def test_messages_of_a_wrong_type(llm: LLM, wrong: Any) -> None:
+    with pytest.raises(RequestError, match="messages"):
+        llm.chat(wrong)
+
+
+def test_a_sequence_that_cannot_be_sampled_ends_alone(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
+    want = llm.generate([[1, 2, 3]], params)[0].outputs[0].token_ids
+    stream = llm.stream([1, 2, 3], params)
+    next(stream)
+    forward = llm.engine._runner.forward
+
+    def broken(*arguments: Any) -> Any:
+        logits = forward(*arguments).copy()
+        logits[-1] = np.nan
+        return logits
+
+    monkeypatch.setattr(llm.engine._runner, "forward", broken)
+    with pytest.raises(ArtifactError, match="the model produced nan"):
+        llm.generate([[4, 5]], params)
+    monkeypatch.undo()
+    *_, last = stream
+    assert last.outputs[0].token_ids == want

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ilmari.engine.sampler import make_rng, sample, sample_batch, top_ids
+from ilmari.engine.sampler import make_rng, sample, top_ids
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.errors import ArtifactError
 
@@ -228,22 +228,6 @@ def test_a_broken_model_is_named(bad: float, word: str, temperature: float) -> N
     logits[5] = bad
     with pytest.raises(ArtifactError, match=rf"^the model produced {word} as the logit of token 5, .*compile it again"):
         sample(logits, SamplingParams(temperature=temperature), NOTHING_SEEN, make_rng(0))
-
-
-def test_a_seed_gives_the_same_text_at_any_batch_size() -> None:
-    vocab, rows, steps = 193, 5, 12
-    noise = np.random.default_rng(2)
-    logits = noise.standard_normal((steps, rows, vocab)).astype(np.float32)
-    params = [SamplingParams(seed=7 + row, temperature=float(row), top_p=0.9, top_k=40) for row in range(rows)]
-    history = [NOTHING_SEEN] * rows
-
-    together_rngs = [make_rng(one.seed) for one in params]
-    together = [sample_batch(logits[step], params, history, together_rngs) for step in range(steps)]
-    for row in range(rows):
-        rng = make_rng(params[row].seed)
-        alone = [sample(logits[step, row], params[row], NOTHING_SEEN, rng) for step in range(steps)]
-        assert alone == [tokens[row] for tokens in together]
-    assert len({tuple(column) for column in zip(*together, strict=True)}) == rows
 
 
 def test_a_generator_is_the_seed_alone() -> None:

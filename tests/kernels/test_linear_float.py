@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from packed import linear_shape, packed_weight
 
-from ilmari.kernels.linear_float import linear_float
+from ilmari.kernels.linear_float import linear_float, linear_float_reference
 from ilmari.kernels.plan import LinearShape
 
 either_dtype = pytest.mark.parametrize("dtype", ["float16", "int8"])
@@ -21,7 +21,7 @@ def check(kernel, shape, weight, x, scale, before):
     y = before.copy()
     kernel(x, packed_weight(weight, shape), scale, y)
     wide, factor = weight.astype(np.float64), scale.astype(np.float64)
-    want = x.astype(np.float64) @ wide.T * factor
+    want = linear_float_reference(x, weight, scale)
     magnitude = np.abs(x.astype(np.float64)) @ np.abs(wide).T * factor
     if shape.accumulate:
         want, magnitude = want + before, magnitude + np.abs(before)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from packed import linear_shape, packed_rows, packed_weight
 
 from ilmari.kernels.isa import ISAS
-from ilmari.kernels.linear_int8 import linear_int8
+from ilmari.kernels.linear_int8 import linear_int8, linear_int8_reference
 from ilmari.kernels.plan import LinearShape, padded
 
 pytestmark = pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def check(kernel, shape, rng, x, weight):
     before = rng.standard_normal((m, shape.n)).astype(np.float32)
     y = run(kernel, shape, x, weight, channel_scale, row_scale, before if shape.accumulate else before + np.nan)
     scale = np.outer(row_scale.astype(np.float64), channel_scale.astype(np.float64))
-    want = (x @ weight.astype(np.int64).T) * scale
+    want = linear_int8_reference(x, weight, row_scale, channel_scale)
     magnitude = (np.abs(x) @ np.abs(weight.astype(np.int64)).T) * scale
     if shape.accumulate:
         want, magnitude = want + before, magnitude + np.abs(before)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,9 @@ from ilmari.errors import ArtifactError
 from ilmari.kernels.plan import Plan, TensorShape
 
 FILE_NAME = "params/rank0.safetensors"
+PAGE = 4096
+"""Bytes: where the first tensor begins is the same whatever the pages of the machine that writes or reads."""
+
 DTYPE_NAMES = {"float32": "F32", "float16": "F16", "int8": "I8", "int32": "I32"}
 
 
@@ -46,7 +48,7 @@ def header_bytes(plan: Plan) -> bytes:
         }
         offset = end
     text = json.dumps(entries, separators=(",", ":")).encode()
-    padding = -(8 + len(text)) % mmap.PAGESIZE
+    padding = -(8 + len(text)) % PAGE
     return (len(text) + padding).to_bytes(8, "little") + text + b" " * padding
 
 

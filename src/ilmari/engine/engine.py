@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Sequence as Many
 
@@ -14,11 +13,12 @@ from ilmari.artifact.artifact import Artifact
 from ilmari.engine.batch import Work, make_batch
 from ilmari.engine.kv_cache import KvCache, blocks_for
 from ilmari.engine.logprobs import top_logprobs
+from ilmari.engine.memory import available_bytes
 from ilmari.engine.runner import Runner
 from ilmari.engine.sampler import make_rng, sample
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.engine.sequence import FinishReason, Sequence
-from ilmari.errors import RequestError
+from ilmari.errors import ArtifactError, RequestError
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.kv_layout import BLOCK_SIZE
 from ilmari.model.cost import kv_bytes_per_token
@@ -26,7 +26,8 @@ from ilmari.model.rope import inv_freq
 
 MAX_NUM_SEQS = 16
 MAX_NUM_BATCHED_TOKENS = 512
-SHARE_OF_FREE_MEMORY = 0.5  # what the KV cache may take by default
+SHARE_OF_MEMORY = 0.5  # of what is available, for the KV cache by default
+MOST_BATCHED_TOKENS = 16384  # rows of a step times the vocabulary are numbered in 32 bits
 
 
 class Engine:
@@ -46,8 +47,15 @@ class Engine:
     ) -> None:
         """
         max_num_seqs: sequences in one step; max_num_batched_tokens: tokens in one step, prompts in pieces if need be;
-        kv_cache_memory_bytes: by default what those sequences need at full length, but at most half the free memory.
+        kv_cache_memory_bytes: by default what those sequences need at full length, at most half the memory available.
+
+        Raises:
+            RequestError: a limit that is not positive, or too many tokens in a step.
         """
+        _check_limit("max_num_seqs", max_num_seqs, MOST_BATCHED_TOKENS)
+        _check_limit("max_num_batched_tokens", max_num_batched_tokens, MOST_BATCHED_TOKENS)
+        if kv_cache_memory_bytes is not None:
+            _check_limit("kv_cache_memory_bytes", kv_cache_memory_bytes, 1 << 62)
         self.manifest = artifact.manifest
         self.config = artifact.manifest.model
         self._max_num_seqs = max_num_seqs
@@ -62,11 +70,12 @@ class Engine:
         block_bytes = BLOCK_SIZE * kv_bytes_per_token(self.config)
         if memory_bytes is not None:
             return memory_bytes // block_bytes
-        wanted = self._max_num_seqs * blocks_for(self.manifest.max_seq_len)
-        if not hasattr(os, "sysconf"):
-            return wanted
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return min(wanted, int(free * SHARE_OF_FREE_MEMORY) // block_bytes)
+        one = blocks_for(self.manifest.max_seq_len)
+        available = available_bytes()
+        if available is None:
+            return self._max_num_seqs * one
+        # One sequence must fit in any case: memory is taken as it is used, and few reach their full length.
+        return max(one, min(self._max_num_seqs * one, int(available * SHARE_OF_MEMORY) // block_bytes))
 
     def add(self, prompt: Many[int], params: SamplingParams, stop_ids: frozenset[int]) -> Sequence:
         """Queue a prompt; `stop_ids` end it unless the parameters ignore them.
@@ -127,17 +136,23 @@ class Engine:
         return bool(self._waiting or self._running)
 
     def step(self) -> list[Sequence]:
-        """Run one batch; returns the sequences that gained a token, finished ones included."""
+        """Run one batch; returns the sequences that gained a token, finished ones included.
+
+        Raises:
+            ArtifactError: a sequence's logits cannot be sampled; it has ended, and the others can go on.
+        """
         self._admit()
         work = self._schedule()
+        if not work:
+            return []
         batch = make_batch(work, tile_tokens(self.config.q_per_kv))
         logits = self._runner.forward(batch, self.cache)
         sampled: list[Sequence] = []
         for item in work:
-            item.sequence.computed += item.count
             if item.outputs:
                 self._extend(item.sequence, logits[len(sampled)])
                 sampled.append(item.sequence)
+            item.sequence.computed += item.count
         return sampled
 
     def _admit(self) -> None:
@@ -161,7 +176,12 @@ class Engine:
         return work
 
     def _extend(self, sequence: Sequence, logits: NDArray[np.float32]) -> None:
-        token = sample(logits, sequence.params, np.array(sequence.tokens), sequence.rng)
+        history = sequence.tokens if sequence.params.repetition_penalty != 1 else ()
+        try:
+            token = sample(logits, sequence.params, np.array(history, np.int64), sequence.rng)
+        except ArtifactError:
+            self.finish(sequence, "abort")
+            raise
         if sequence.params.logprobs is not None:
             sequence.logprobs.append(top_logprobs(logits, token, sequence.params.logprobs))
         sequence.tokens.append(token)
@@ -202,3 +222,8 @@ class Engine:
             return result
         finally:
             self.cache.release(sequence.blocks)
+
+
+def _check_limit(name: str, value: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise RequestError(f"{name} is {value!r}; it must be an integer from 1 to {most}.")

@@ -15,6 +15,7 @@ from ilmari.engine.engine import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, Engine
 from ilmari.engine.output import RequestOutput
 from ilmari.engine.request import Request
 from ilmari.engine.sampling_params import SamplingParams
+from ilmari.errors import RequestError
 from ilmari.model.chat import ChatTemplate
 from ilmari.model.tokenizer import Tokenizer
 
@@ -58,14 +59,17 @@ class LLM:
         self._requests: dict[int, Request] = {}
 
     def generate(
-        self, prompts: Prompt | Many[Prompt], sampling_params: SamplingParams | None = None
+        self, prompts: Prompt | Many[Prompt], sampling_params: SamplingParams | Many[SamplingParams] | None = None
     ) -> list[RequestOutput]:
         """Continue one prompt or several, each text or token ids; outputs in the prompts' order.
+
+        `sampling_params` are for all prompts, or one for each.
 
         Raises:
             RequestError: a prompt or a parameter that cannot be served; then none is.
         """
-        requests = self._start(_as_list(prompts), sampling_params or SamplingParams())
+        several = _as_list(prompts)
+        requests = self._start(several, _for_each(several, sampling_params))
         try:
             while not all(request.finished for request in requests):
                 self._step()
@@ -74,31 +78,38 @@ class LLM:
         return [request.output() for request in requests]
 
     def chat(
-        self, messages: Many[Message] | Many[Many[Message]], sampling_params: SamplingParams | None = None
+        self,
+        messages: Many[Message] | Many[Many[Message]],
+        sampling_params: SamplingParams | Many[SamplingParams] | None = None,
     ) -> list[RequestOutput]:
         """Answer one conversation or several, each a list of {"role": ..., "content": ...}.
 
         Raises:
             RequestError: as `generate`, and where the model has no chat template.
         """
-        conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
+        if not isinstance(messages, Many) or isinstance(messages, str | bytes):
+            raise RequestError(
+                f"messages are of type {type(messages).__name__}; give a list of {{'role': ..., 'content': ...}}."
+            )
+        several = messages and not isinstance(messages[0], Mapping)
+        conversations = messages if several else [messages]
         return self.generate([self.render(conversation) for conversation in conversations], sampling_params)  # type: ignore[arg-type]
 
     def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Generator[RequestOutput]:
-        """Continue one prompt and give the request after every token, its text growing; closing it stops the reply.
+        """Continue one prompt and give the request after every step, its text growing; closing it stops the reply.
 
-        Several streams may be open at a time. All of them go on whenever one is asked for more, so another may then
-        give several tokens at once.
+        A step of a long prompt's beginning brings no token yet. Several streams may be open at a time; all of them go
+        on whenever one is asked for more, so another may then give several tokens at once.
 
         Raises:
             RequestError: as `generate`.
         """
-        requests = self._start([prompt], sampling_params or SamplingParams())
+        requests = self._start([prompt], _for_each([prompt], sampling_params))
         (request,) = requests
         given = 0
         try:
             while True:
-                while request.seen == given and not request.finished:
+                if request.seen == given and not request.finished:
                     self._step()
                 given, output = request.seen, request.output()
                 yield output
@@ -123,13 +134,13 @@ class LLM:
         """
         return self.engine.logits(token_ids)
 
-    def _start(self, prompts: list[Prompt], params: SamplingParams) -> list[Request]:
+    def _start(self, prompts: list[Prompt], params: list[SamplingParams]) -> list[Request]:
         requests: list[Request] = []
         try:
-            for prompt in prompts:
+            for prompt, its_params in zip(prompts, params, strict=True):
                 text = prompt if isinstance(prompt, str) else None
                 tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-                sequence = self.engine.add(tokens, params, self.tokenizer.stop_token_ids)
+                sequence = self.engine.add(tokens, its_params, self.tokenizer.stop_token_ids)
                 requests.append(Request.start(text, sequence, self.tokenizer))
                 self._requests[sequence.id] = requests[-1]
         except BaseException:
@@ -156,3 +167,19 @@ def _as_list(prompts: Prompt | Many[Prompt]) -> list[Prompt]:
         return [prompts]
     one = prompts and not isinstance(prompts[0], str | Many)
     return [prompts] if one else list(prompts)  # type: ignore[list-item, arg-type]
+
+
+def _for_each(
+    prompts: list[Prompt], sampling_params: SamplingParams | Many[SamplingParams] | None
+) -> list[SamplingParams]:
+    if sampling_params is None or isinstance(sampling_params, SamplingParams):
+        return [sampling_params or SamplingParams()] * len(prompts)
+    if not isinstance(sampling_params, Many) or not all(isinstance(one, SamplingParams) for one in sampling_params):
+        raise RequestError(
+            f"sampling_params are of type {type(sampling_params).__name__}; give SamplingParams, or a list of them."
+        )
+    if len(sampling_params) != len(prompts):
+        raise RequestError(
+            f"There are {len(prompts)} prompts and {len(sampling_params)} sampling_params; give as many."
+        )
+    return list(sampling_params)

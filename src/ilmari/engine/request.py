@@ -40,8 +40,7 @@ class Request:
 
     def advance(self) -> bool:
         """Take in the sequence's new tokens; True if a stop string ended the text."""
-        output = self.sequence.output
-        for token in output[self.seen :]:
+        for token in self.sequence.tokens[self.sequence.prompt_len + self.seen :]:
             self.seen += 1
             if token in self.sequence.stop_ids:
                 continue

@@ -8,8 +8,6 @@ Rows of a batch know nothing of each other: a row's token depends on its own log
 a seed gives the same text at any batch size.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -20,20 +18,6 @@ from ilmari.errors import ArtifactError
 def make_rng(seed: int | None) -> np.random.Generator:
     """The generator of one sequence; PCG64 by name, because NumPy may change its default. None: fresh entropy."""
     return np.random.Generator(np.random.PCG64(seed))
-
-
-def sample_batch(
-    logits: npt.NDArray[np.float32],
-    params: Sequence[SamplingParams],
-    histories: Sequence[npt.NDArray[np.integer]],
-    rngs: Sequence[np.random.Generator],
-) -> list[int]:
-    """One token id for each row of `logits`, float32 [batch, vocab]: `sample`, row by row.
-
-    Raises:
-        ArtifactError: a row has a logit that is not finite.
-    """
-    return [sample(*row) for row in zip(logits, params, histories, rngs, strict=True)]
 
 
 def sample(

@@ -10,7 +10,7 @@ import tvm_ffi
 from numpy.typing import NDArray
 
 from ilmari.kernels.library import aligned_zeros, tensor
-from ilmari.kernels.plan import Plan
+from ilmari.kernels.plan import QUANTIZED_CHUNK, Plan
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Workspace:
         self._activated = buffer(plan.intermediate)
         self._row_scale = aligned_zeros((rows,), np.float32)
         widths = {shape.k for shape in plan.linears.values()} if plan.byte_dot else set()
-        self._quantized = {k: aligned_zeros((rows, k // 16, 2, 16), np.uint8) for k in widths}
+        self._quantized = {k: aligned_zeros((rows, k // QUANTIZED_CHUNK, 2, QUANTIZED_CHUNK), np.uint8) for k in widths}
         # Decoding asks for the same few sizes again and again.
         self.views = lru_cache(maxsize=64)(self._views)
 

@@ -91,7 +91,7 @@ def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -
             before: T.let = O[row0 + r, T.ramp(j * lanes, 1, lanes)]
             acc[T.ramp(r * lanes, 1, lanes)] = before * correction[row0 + r, T.ramp(0, 1, lanes)]
         for key in T.serial(keys):
-            block: T.let = table[owner, chunk * CHUNK_BLOCKS + key // BLOCK_SIZE]
+            block: T.let = T.cast(table[owner, chunk * CHUNK_BLOCKS + key // BLOCK_SIZE], "int64")
             value: T.let = widen(isa, V[block, h, key % BLOCK_SIZE, T.ramp(j * lanes, 1, lanes)], "float16")
             for r in T.unroll(batch):
                 acc[T.ramp(r * lanes, 1, lanes)] = fma(
@@ -148,7 +148,8 @@ def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -
                 blocks: T.let = (keys + BLOCK_SIZE - 1) // BLOCK_SIZE
                 for row_batch in T.serial(rows // batch):
                     for b in T.serial(blocks):
-                        block: T.let = table[owner[t], chunk * CHUNK_BLOCKS + b]
+                        # A large cache has more than 2**31 elements.
+                        block: T.let = T.cast(table[owner[t], chunk * CHUNK_BLOCKS + b], "int64")
                         scores(row_batch * batch, b, block, h, first[t], last, Q, K, P)
                 for r in T.serial(rows):
                     visible: T.let = position[t] + T.min(r // group, last) + 1 - chunk * CHUNK

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa, fma
@@ -11,9 +12,9 @@ from ilmari.kernels.numeric import widen
 from ilmari.kernels.plan import LinearShape
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from tvm.tirx import PrimFunc
 
-K_STEP = 1
 ROWS = 4  # tokens in a register tile
 
 
@@ -21,7 +22,7 @@ def linear_float(isa: Isa, shape: LinearShape, dtype: str) -> PrimFunc:
     """Y[m, n] (+)= channel_scale[n] * X[m, k] @ W.T
 
     X and Y are float32, W is [n/block, k, block] of `dtype` (float16 or int8, see `packing`), channel_scale is float32
-    (ones for float16). `accumulate` adds to Y: the residual.
+    (a power of two for float16, see `quant.scaled_half`). `accumulate` adds to Y: the residual.
     """
     lanes, block = isa.lanes, shape.block
     n, k, accumulate, vectors = shape.n, shape.k, shape.accumulate, block // lanes
@@ -68,3 +69,10 @@ def linear_float(isa: Isa, shape: LinearShape, dtype: str) -> PrimFunc:
                 tile(1, m - 1, nb, X, W, channel_scale, Y)
 
     return kernel
+
+
+def linear_float_reference(
+    x: NDArray[np.float32], weight: NDArray[Any], channel_scale: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """What `linear_float` computes, from the weight [n, k] before it is packed."""
+    return x.astype(np.float64) @ weight.astype(np.float64).T * channel_scale

@@ -13,16 +13,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa
+from ilmari.kernels.plan import BYTE_DOT_STEP as K_STEP
+from ilmari.kernels.plan import QUANTIZED_CHUNK as CHUNK
 from ilmari.kernels.plan import LinearShape
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from tvm.tirx import PrimFunc
 
-K_STEP = 4  # bytes that one lane of a dot product multiplies and sums
-CHUNK = 16  # activations whose high bytes, then low bytes, lie side by side
 STEPS = CHUNK // K_STEP
 ROWS = 3  # tokens in a register tile: two accumulators each, where a float product has one
 
@@ -95,3 +97,11 @@ def linear_int8(isa: Isa, shape: LinearShape) -> PrimFunc:
                 tile(1, m - 1, nb, X, W, row_scale, channel_scale, channel_sum, Y)
 
     return kernel
+
+
+def linear_int8_reference(
+    x: NDArray[np.int64], weight: NDArray[np.int8], row_scale: NDArray[np.float32], channel_scale: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """What `linear_int8` computes, from signed 16-bit integers x [m, k] and the weight [n, k] before it is packed."""
+    scale = np.outer(row_scale.astype(np.float64), channel_scale.astype(np.float64))
+    return (x @ weight.astype(np.int64).T) * scale

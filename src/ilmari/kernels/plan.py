@@ -10,6 +10,12 @@ from ilmari.model.config import ModelConfig
 PADDING = 16
 """Feature sizes are padded with zeros to a multiple of this: whole vectors on every CPU, tensors of whole 64 bytes."""
 
+BYTE_DOT_STEP = 4
+"""Inputs of one channel that lie side by side where products are byte dots: what one lane multiplies and sums."""
+
+QUANTIZED_CHUNK = 16
+"""Activations as 16-bit integers: the high bytes of this many, then their low bytes, lie side by side."""
+
 
 @dataclass(frozen=True)
 class LinearShape:
@@ -83,7 +89,7 @@ class Plan:
             while n % (lanes * vectors):
                 vectors //= 2
         width = n if accumulate else padded(n, max(lanes * vectors, PADDING))
-        return LinearShape(name, width, k, lanes * vectors, 4 if self.byte_dot else 1, accumulate)
+        return LinearShape(name, width, k, lanes * vectors, BYTE_DOT_STEP if self.byte_dot else 1, accumulate)
 
     @cached_property
     def tensors(self) -> tuple[TensorShape, ...]:

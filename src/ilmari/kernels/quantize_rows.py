@@ -8,8 +8,8 @@ import numpy as np
 from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa, fma, splat
-from ilmari.kernels.linear_int8 import CHUNK
 from ilmari.kernels.numeric import lane_max
+from ilmari.kernels.plan import QUANTIZED_CHUNK as CHUNK
 from ilmari.kernels.schedule import PARALLEL_ROWS
 
 if TYPE_CHECKING:

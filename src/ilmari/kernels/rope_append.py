@@ -30,7 +30,7 @@ def rope_append(isa: Isa, heads: int, kv_heads: int, head_dim: int, stride: int)
     @T.inline
     def row(i, X, cos, sin, slots, Q, K, V):
         key = T.alloc_buffer((lanes,), "float16", scope="local", annotations={"disable_lower_builtin": True})
-        block: T.let = slots[i] // BLOCK_SIZE
+        block: T.let = T.cast(slots[i] // BLOCK_SIZE, "int64")  # a large cache has more than 2**31 elements
         offset: T.let = slots[i] % BLOCK_SIZE
         for h in T.serial(heads):
             for j in T.serial(half // lanes):

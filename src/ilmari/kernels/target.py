@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,6 +54,29 @@ CPUINFO_NAMES = {
     "sve2": "sve2",
 }
 """LLVM's name of each feature that generated code may use, and Linux's name of it in /proc/cpuinfo."""
+
+UNRECORDED = frozenset(
+    {
+        "fma4",
+        "xop",
+        "tbm",
+        "avxifma",
+        "avxneconvert",
+        "avxvnniint8",
+        "avxvnniint16",
+        "avx10.1",
+        "avx10.2",
+        "egpr",
+        "ndd",
+        "ccmp",
+        "nf",
+        "push2pop2",
+        "ppx",
+        "zu",
+        "cf",
+    }
+)
+"""Features of some CPUs that Linux does not name alike: code does without them, so that no artifact needs them."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +159,9 @@ def tvm_target(target: Target) -> Any:
     options: dict[str, Any] = {"kind": "llvm", "mcpu": target.cpu}
     if target.arch != host_arch():
         options["mtriple"] = TRIPLES[target.arch]
-    absent = _llvm_features(options) - set(target.features)
-    if absent:  # a virtual machine may hide what its CPU has
+    # A virtual machine may hide what its CPU has.
+    absent = _llvm_features(options, CPUINFO_NAMES.keys() | UNRECORDED) - set(target.features)
+    if absent:
         options["mattr"] = [f"-{name}" for name in sorted(absent)]
     return tvm.target.Target(options)
 
@@ -147,8 +172,8 @@ def _host_cpu() -> str:
     return str(codegen.llvm_get_system_cpu())
 
 
-def _llvm_features(options: dict[str, Any]) -> set[str]:
+def _llvm_features(options: dict[str, Any], known: Set[str] = CPUINFO_NAMES.keys()) -> set[str]:
     import tvm
     from tvm.target import codegen
 
-    return {str(name) for name in codegen.llvm_get_cpu_features(tvm.target.Target(options))} & CPUINFO_NAMES.keys()
+    return {str(name) for name in codegen.llvm_get_cpu_features(tvm.target.Target(options))} & known
