@@ -4,6 +4,10 @@
 
 Compiles int8 (time, peak memory), starts a process up to its first token, then alternates ceilings, prefill and decode.
 Judge by the ratio of the bests: noise on a shared machine only ever slows things down. Needs 8 GB of disk.
+
+The fractions: bytes of weights and cached keys and values that a decoded token must read, over the read bandwidth; byte
+products that a prompt needs (two for each multiply-add, as activations have two bytes), over the byte-dot peak. The bar
+of 150 tokens a second may lie above what that peak allows on a CPU: then the fraction says how near it is.
 """
 
 import argparse
@@ -91,8 +95,7 @@ def sample_round(engine: Engine, ceilings: Ceilings, prompt_len: int) -> dict[st
         "read_gb_s": max(read, ceilings.read_gb_s()),
         "int8_gmac_s": max(dots, ceilings.int8_gmac_s()),
         "prefill_tok_s": prompt_len / prefill,
-        "decode_tok_s": 1 / min(steps),
-        "decode_median_tok_s": 1 / statistics.median(steps),
+        "decode_tok_s": len(steps) / sum(steps),
     }
 
 
@@ -114,7 +117,8 @@ def main() -> None:
             print(index, {key: round(value, 1) for key, value in rounds[-1].items()}, flush=True)
     plan = engine.manifest.plan
     embedding = plan.config.vocab_size * plan.config.hidden_size * 2
-    token_bytes = params_bytes(plan) - embedding + arguments.prompt_len * kv_bytes_per_token(plan.config)
+    context = arguments.prompt_len + DECODE_TOKENS / 2
+    token_bytes = params_bytes(plan) - embedding + context * kv_bytes_per_token(plan.config)
     head_macs = plan.config.vocab_size * plan.config.hidden_size
     last_layer_macs = plan.config.hidden_size * (plan.config.q_size + 3 * plan.config.intermediate_size)
     # The last layer's output and feed-forward products are needed for one token only, the head is not counted.
@@ -137,7 +141,15 @@ def main() -> None:
         "median": median,
         "decode_fraction": best["decode_tok_s"] * token_bytes / 1e9 / best["read_gb_s"],
         "prefill_fraction": prompt_macs * BYTE_PRODUCTS / prefill_seconds / 1e9 / best["int8_gmac_s"],
+        "prefill_ceiling_tok_s": best["int8_gmac_s"] * 1e9 / BYTE_PRODUCTS / (prompt_macs / arguments.prompt_len),
         "rounds": rounds,
+    }
+    result["bars"] = {
+        "compile_s": [120, result["compile_s"] <= 120],
+        "compile_peak_gb": [4, result["compile_peak_gb"] <= 4],
+        "load_to_first_token_s": [2, result["load_to_first_token_s"] <= 2],
+        "decode_fraction": [0.6, result["decode_fraction"] >= 0.6],
+        "prefill_tok_s": [150, best["prefill_tok_s"] >= 150],
     }
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")

@@ -12,10 +12,14 @@ Result = subprocess.CompletedProcess[str]
 
 
 def run(
-    command: tuple[str, ...], *args: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None
+    command: tuple[str, ...],
+    *args: str | Path,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Result:
     """Run a command to its end; its text is decoded but otherwise left as it came, line ends too."""
-    done = subprocess.run([*command, *map(str, args)], input=stdin, capture_output=True, check=False, env=env)
+    done = subprocess.run([*command, *map(str, args)], input=stdin, capture_output=True, check=False, env=env, cwd=cwd)
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 

@@ -186,7 +186,7 @@ CASES: Mapping[str, tuple[Damage, tuple[str, ...]]] = {
     ),
     "no tokenizer settings": (
         lambda f: (f / "tokenizer_config.json").unlink(),
-        ("tokenizer_config.json cannot be read",),
+        ("tokenizer_config.json is missing",),
     ),
     "truncated tokenizer": (
         lambda f: (f / "tokenizer.json").write_bytes((f / "tokenizer.json").read_bytes()[:-9]),

@@ -135,7 +135,7 @@ def start(workplace: Workplace) -> subprocess.Popen[str]:
 def interrupted(workplace: Workplace, number: int) -> tuple[int, str]:
     """Exit code and stderr of a compilation that gets a signal while it compiles kernels, which takes seconds."""
     with start(workplace) as process:
-        while not any(workplace.artifact.parent.glob(".tiny.*.partial/kernels.o")):
+        while not any(workplace.artifact.parent.glob(".tiny.*.partial/new/kernels.o")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         process.send_signal(number)

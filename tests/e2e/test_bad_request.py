@@ -97,6 +97,13 @@ ATTACKS = {
     "reaches out": ("{{ ''.__class__.__mro__ }}", "unsafe"),
     "multiplies": ("{{ 'x' * 99999999 }}", "a product exceeds"),
     "loops": ("{% for i in range(99999) %}x{% endfor %}", "its ranges count beyond"),
+    "pads": ("{{ 'x'.center(60000000) }}", "'center' of 'str' object is unsafe"),
+    "formats with %": ("{{ '%60000000d' % 1 }}", "it formats with %"),
+    "formats": ("{{ '{:>60000000}'.format(1) }}", "'format' of 'str' object is unsafe"),
+    "doubles": (
+        "{% set ns = namespace(s='x') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        "it builds more than 32 MiB",
+    ),
     "imports": ("{% include '/etc/passwd' %}", "no loader"),
     "refuses": ("{{ raise_exception('never') }}", "never"),
 }

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,26 @@ from ilmari.compile.config import CompileConfig
 from ilmari.compile.pipeline import compile_model
 
 SHORT = ("--temperature", "0", "--max-tokens", "6")
+
+
+SLOW_READER = """\
+import sys, time
+sys.modules["torch"] = None
+from ilmari.cli.app import main
+from ilmari.engine.engine import Engine
+
+start, step = Engine.__init__, Engine.step
+
+def start_small(self, *arguments, **options):
+    start(self, *arguments, **options | {"max_num_batched_tokens": 1})
+
+def step_slowly(self):
+    time.sleep(0.05)
+    return step(self)
+
+Engine.__init__, Engine.step = start_small, step_slowly
+main()
+"""
 
 
 @pytest.fixture
@@ -124,6 +145,16 @@ def test_stopped_reply_stays_in_the_conversation(artifact: Path) -> None:
     assert second.prompt_token_ids == chat_prompt(("user", "Hei"), ("assistant", said), ("user", "ja?"))
 
 
+def test_message_stopped_before_any_token_does_not_join_the_conversation(artifact: Path) -> None:
+    llm = LLM(artifact, max_num_seqs=1, max_num_batched_tokens=16)
+    talk = Conversation(llm, SamplingParams(temperature=0, max_tokens=4), None)
+    outputs = talk.stream("x" * 40)
+    assert next(outputs).outputs[0].token_ids == []
+    outputs.close()
+    assert not llm.engine.has_work
+    assert next(talk.stream("ja?")).prompt_token_ids == chat_prompt(("user", "ja?"))
+
+
 @pytest.fixture
 def talkative(compile_tiny: CompileTiny) -> list[str]:
     """A chat whose first reply is long: a greedy tiny model goes round in circles."""
@@ -143,6 +174,20 @@ def test_ctrl_c_stops_the_reply_and_not_the_program(talkative: list[str]) -> Non
         assert terminal.running
         terminal.type("/help\n")
         terminal.read(until="/clear")
+        terminal.read(until="> ")
+        terminal.type("/exit\n")
+        assert terminal.wait() == 0
+
+
+def test_ctrl_c_while_a_long_message_is_read(talkative: list[str]) -> None:
+    command = [talkative[0], "-c", SLOW_READER, *talkative[3:]]
+    with Terminal(command) as terminal:
+        terminal.read(until="> ")
+        terminal.type("x" * 600 + "\n")
+        terminal.read(until="x" * 20 + "\r\n")
+        time.sleep(1)
+        terminal.interrupt()
+        terminal.read(until="no token, stopped", seconds=10)
         terminal.read(until="> ")
         terminal.type("/exit\n")
         assert terminal.wait() == 0

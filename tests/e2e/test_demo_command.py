@@ -1,6 +1,7 @@
 """`ilmari demo`: real weights, a real answer, and nothing left behind that was not asked for."""
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -39,6 +40,7 @@ def test_keep(offline: dict[str, str], tmp_path: Path) -> None:
         assert f"$ ilmari chat --model '{keep}/{artifact}'" in result.stderr
         assert "> What is gravity?" in result.stderr
         assert " tokens/s" in result.stderr
+        assert f"1. {'write' if dtype == 'int8' else 'use'} SmolLM2-135M-Instruct" in result.stderr
         assert ("convert the demo weights: " in result.stderr) == (dtype == "int8"), "the second run has a checkpoint"
         assert yaml.safe_load((keep / f"demo_{dtype}.yaml").read_text())["backend"]["dtype"] == dtype
     assert {path.name for path in keep.iterdir()} == {
@@ -74,9 +76,13 @@ def test_nothing_is_left_after_ctrl_c(offline: dict[str, str], tmp_path: Path) -
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_mistakes(offline: dict[str, str], tmp_path: Path) -> None:
+def test_mistakes(offline: dict[str, str], tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert_refused(
         ilmari("demo", "--keep", tmp_path / "file", env=offline), f"--keep {tmp_path / 'file'} cannot be made"
     )
+    shutil.copytree(tiny_checkpoint, tmp_path / "mine" / "checkpoint")
+    refused = ilmari("demo", "--keep", tmp_path / "mine", env=offline)
+    assert_refused(refused, f"{tmp_path / 'mine' / 'checkpoint'} is there already, and not from the demo")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["checkpoint"]
     assert_refused(ilmari("demo", "--max-tokens", "0", env=offline), "max_tokens is 0")

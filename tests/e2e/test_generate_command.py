@@ -185,3 +185,53 @@ def test_speed_on_a_terminal(compile_tiny: CompileTiny) -> None:
         terminal.read(until="\x1b[2m24 tokens, the first after ")
         terminal.read(until=" tokens/s")
         assert terminal.wait() == 0
+
+
+def test_characters_that_stdout_cannot_hold(compile_tiny: CompileTiny) -> None:
+    artifact = compile_tiny("w8a16")
+    text = generate(artifact, *GREEDY)["text"]
+    assert not text.isascii()
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = ilmari("generate", "--model", artifact, "--prompt", PROMPT, *GREEDY, env=env)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == text.encode("ascii", "backslashreplace").decode() + "\n"
+
+
+REPORTED_THREADS = """\
+import os
+from ilmari.cli.app import main
+try: main()
+except SystemExit as end: assert end.code == 0
+print("threads:", os.environ["TVM_NUM_THREADS"])
+"""
+
+
+@pytest.mark.parametrize(("options", "threads"), [([], "3"), (["-t", "1"], "1"), (["--threads", "2"], "2")])
+def test_threads(compile_tiny: CompileTiny, options: list[str], threads: str) -> None:
+    command = [sys.executable, "-c", REPORTED_THREADS, "generate", "--model", str(compile_tiny("w8a16"))]
+    command += ["--prompt", "x", "--max-tokens", "2", *options]
+    env = {**os.environ, "ILMARI_NUM_THREADS": "3"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert result.stdout.endswith(f"threads: {threads}\n"), result.stderr
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "two", "1025"])
+def test_threads_that_cannot_be(compile_tiny: CompileTiny, threads: str) -> None:
+    result = ilmari("generate", "--model", compile_tiny("w8a16"), "--prompt", "x", "-t", threads)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Invalid value for '--threads' / '-t': " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_what_a_person_is_told_beside_the_text(compile_tiny: CompileTiny) -> None:
+    artifact = compile_tiny("w8a16")
+    isa = json.loads((artifact / "manifest.json").read_text())["isa"]
+    command = [*ILMARI, "generate", "--model", str(artifact), *GREEDY, "-t", "2"]
+    loaded = f"\x1b[2m{isa} kernels, 2 threads, KV cache of 256 tokens\x1b[0m"
+    advice = "\x1b[2mthis model has a chat template: `ilmari chat` applies it\x1b[0m"
+    for prompt, advised in ((["--prompt", "x"], True), (["--prompt-token-ids", "1"], False)):
+        with Terminal([*command, *prompt]) as terminal:
+            seen = terminal.read(until=" tokens/s")
+            assert terminal.wait() == 0
+        assert loaded in seen
+        assert (advice in seen) == advised

@@ -7,9 +7,9 @@ import pytest
 from commands import ilmari
 
 SAID = {
-    "demo": ["--prompt", "--max-tokens", "--dtype", "--keep"],
+    "demo": ["--prompt", "--max-tokens", "--dtype", "--keep", "-t,", "--threads"],
     "compile": ["--set", "--target"],
-    "chat": ["--model", "--system", "--max-tokens", "--temperature", "--top-p", "--seed"],
+    "chat": ["--model", "--system", "--max-tokens", "--temperature", "--top-p", "--seed", "-t,", "--threads"],
     "generate": [
         *(
             "--model",
@@ -21,7 +21,16 @@ SAID = {
             "--top-p",
             "--min-p",
         ),
-        *("--repetition-penalty", "--seed", "--stop", "--stop-token-ids", "--ignore-eos", "--logprobs", "--json"),
+        *(
+            "--repetition-penalty",
+            "--seed",
+            "--stop",
+            "--stop-token-ids",
+            "--ignore-eos",
+            "--logprobs",
+            "--threads",
+            "--json",
+        ),
     ],
     "inspect": ["DIR", "--json"],
     "verify": ["DIR"],
@@ -32,12 +41,16 @@ def test_every_verb_is_listed() -> None:
     listed = ilmari("--help").stdout
     for verb in SAID:
         assert f" {verb} " in listed
+    assert "<bool>" not in listed
+    assert "..." not in listed.partition("Commands:")[2], "every verb's sentence is whole"
 
 
 @pytest.mark.parametrize("verb", SAID)
 def test_options(verb: str) -> None:
     result = ilmari(verb, "--help")
     assert result.returncode == 0
+    assert "<bool>" not in result.stdout, "a flag takes no value"
+    assert ("ILMARI_NUM_THREADS" in result.stdout) == ("--threads" in SAID[verb])
     for word in SAID[verb]:
         assert f" {word} " in result.stdout
 

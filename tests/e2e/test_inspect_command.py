@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def test_json(tiny_artifact: Path, tiny_checkpoint: Path) -> None:
     assert summary["precision"]["scheme"] == scheme
     assert summary["precision"]["weights"].startswith({"fp16": "float16", "w8a16": "int8"}[scheme])
     assert (summary["max_prompt_len"], summary["max_seq_len"], summary["tp"]) == (128, 256, 1)
-    assert summary["obstacle"] is None
+    assert (summary["runs_here"], summary["reason"]) == (True, None)
+    assert "obstacle" not in summary
 
     weights = raw_weights(tiny_checkpoint)
     assert summary["parameters"] == sum(weight.size for weight in weights.values())
@@ -42,11 +44,11 @@ def test_json(tiny_artifact: Path, tiny_checkpoint: Path) -> None:
     packed = load_file(tiny_artifact / "params" / "rank0.safetensors")
     read = sum(tensor.nbytes for name, tensor in packed.items() if name != "embedding")
     assert summary["decode"] == [
-        {"context": 0, "flops": 2 * matrices, "bytes_read": read},
+        {"context": 0, "flops_per_token": 2 * matrices, "bytes_read_per_token": read},
         {
             "context": 255,
-            "flops": 2 * (matrices + 255 * layers * 2 * heads * head_dim),
-            "bytes_read": read + 255 * kv_bytes,
+            "flops_per_token": 2 * (matrices + 255 * layers * 2 * heads * head_dim),
+            "bytes_read_per_token": read + 255 * kv_bytes,
         },
     ]
     on_disk = {str(path.relative_to(tiny_artifact)): path.stat().st_size for path in tiny_artifact.rglob("*.*")}
@@ -58,11 +60,13 @@ def test_text(compile_tiny: CompileTiny) -> None:
     result = ilmari("inspect", artifact)
     assert (result.returncode, result.stderr) == (0, "")
     assert "\x1b" not in result.stdout
-    rows = {line[:18].strip(): line[18:] for line in result.stdout.splitlines()}
+    rows = {line[:22].strip(): line[22:] for line in result.stdout.splitlines()}
     assert result.stdout.startswith("tiny-w8a16\n")
     assert rows["RoPE"] == "base 10,000, made for 256 tokens, longer prompts by dynamic NTK with factor 2.5"
     assert rows["weights"] == "int8, one scale per output channel"
-    assert rows["this machine"] == "can run it"
+    assert rows["runs here"] == "yes"
+    assert re.fullmatch(r"2\.7\d MFLOP at context 0, .* MFLOP at context 255", rows["FLOPs per token"])
+    assert re.fullmatch(r".* [kM]B at context 0, .* [kM]B at context 255", rows["bytes read per token"])
     assert rows["longest sequence"] == "256 tokens"
     assert rows["query heads"] == "6 of size 64"
     assert set(inspect(artifact)["target"]["features"]) == set(rows["CPU features"].split()), "on one line, for grep"
@@ -75,8 +79,9 @@ def test_machine_that_cannot_run_it(compile_tiny: CompileTiny) -> None:
     artifact = compile_tiny("fp16", cpu)
     summary = inspect(artifact)
     assert (summary["target"]["cpu"], summary["target"]["arch"]) == (cpu, arch)
-    assert arch in summary["obstacle"]
-    assert f"cannot run it: {artifact} was compiled for {arch}" in ilmari("inspect", artifact).stdout
+    assert summary["runs_here"] is False
+    assert arch in summary["reason"]
+    assert f"  no: {artifact} was compiled for {arch}" in ilmari("inspect", artifact).stdout
     assert ilmari("verify", artifact).returncode == 0
     assert_refused(ilmari("generate", "--model", artifact, "--prompt", "x"), f"was compiled for {arch} ({cpu})")
 

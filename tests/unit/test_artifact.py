@@ -45,7 +45,6 @@ MODEL = ModelConfig(
     rope_scaling=DynamicNtk(2.0),
     bos_token_id=1,
     eos_token_id=2,
-    pad_token_id=2,
 )
 MANIFEST = Manifest(
     schema_version=SCHEMA_VERSION,
@@ -61,8 +60,6 @@ MANIFEST = Manifest(
     tp=1,
     files=(),
 )
-DEAD = 2**22 + 1
-"""Beyond the largest process id of Linux."""
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -249,7 +246,7 @@ def test_the_old_comes_back_if_the_new_cannot_take_its_place(tmp_path: Path, mon
     rename = Path.rename
 
     def stumble(source: Path, target: Path) -> Path:
-        if source.name.endswith(".partial"):
+        if source.name == "new":
             raise PermissionError(1, "Operation not permitted")
         return rename(source, target)
 
@@ -269,20 +266,50 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert (names(tmp_path), names(tmp_path / "far")) == (["far", "model"], ["model"])
 
 
-def test_left_overs_of_dead_processes(tmp_path: Path) -> None:
-    """Those of others that run, and files of other names, are left alone."""
-    others = [f".model.{os.getppid()}.partial", ".model.x.partial", f".model2.{DEAD}.partial", ".model.notes.txt"]
-    for name in [f".model.{DEAD}.partial", f".model.{os.getpid()}.partial", *others]:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "kernels.o").write_bytes(b"")
+def left_over(parent: Path, name: str) -> Path:
+    """What a killed writer leaves."""
+    scratch = parent / name
+    (scratch / "new").mkdir(parents=True)
+    (scratch / "new" / "kernels.o").write_bytes(b"half")
+    (scratch / "claim").write_bytes(b"")
+    return scratch
+
+
+def test_left_overs(tmp_path: Path) -> None:
+    """Those of other folders, and what has no claim, are left alone."""
+    others = [".model2.abcdefg1.partial", ".model.2.abcdefg1.partial", ".model.x.partial", ".model.abcdefg1.notes"]
+    for name in [".model.abcdefg1.partial", *others]:
+        left_over(tmp_path, name)
+    (left_over(tmp_path, ".model.abcdefg2.partial") / "claim").unlink()
     write(tmp_path / "model")
-    assert names(tmp_path) == sorted([*others, "model"])
+    assert names(tmp_path) == sorted([*others, ".model.abcdefg2.partial", "model"])
+
+
+def test_writers_that_run_are_left_alone(tmp_path: Path) -> None:
+    """Even those with this process's id, as in two containers; the last to finish stays."""
+    with ArtifactWriter(tmp_path / "model") as first:
+        (scratch,) = tmp_path.iterdir()
+        with first.open("kernels.o") as file:
+            file.write(b"first")
+        write(tmp_path / "model", b"second")
+        assert names(tmp_path) == sorted([scratch.name, "model"])
+        first.finish(replace(MANIFEST, files=first.records))
+    assert names(tmp_path) == ["model"]
+    assert content(tmp_path / "model")["kernels.o"] == b"first"
+
+
+def test_without_locks_nothing_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    left_over(tmp_path, ".model.abcdefg1.partial")
+    with ArtifactWriter(tmp_path / "model"):
+        write(tmp_path / "model")
+    assert names(tmp_path) == [".model.abcdefg1.partial", "model"]
 
 
 def test_killed_between_two_renames(tmp_path: Path) -> None:
     """The next writer brings the older artifact back, even one that fails."""
     write(tmp_path / "model", b"old")
-    (tmp_path / "model").rename(tmp_path / f".model.{DEAD}.older")
+    (tmp_path / "model").rename(left_over(tmp_path, ".model.abcdefg1.partial") / "older")
     with pytest.raises(ValueError, match="late"), ArtifactWriter(tmp_path / "model"):
         raise ValueError("late")
     assert names(tmp_path) == ["model"]
@@ -291,9 +318,10 @@ def test_killed_between_two_renames(tmp_path: Path) -> None:
 
 def test_killed_after_two_renames(tmp_path: Path) -> None:
     write(tmp_path / "model", b"new")
-    shutil.copytree(tmp_path / "model", tmp_path / f".model.{DEAD}.older")
+    shutil.copytree(tmp_path / "model", left_over(tmp_path, ".model.abcdefg1.partial") / "older")
     write(tmp_path / "model", b"newer")
     assert names(tmp_path) == ["model"]
+    assert content(tmp_path / "model")["params/rank0.safetensors"] == b"newer"
 
 
 def folder_of_notes(place: Path) -> None:

@@ -1,14 +1,71 @@
 """Chat templates render as Hugging Face renders them, and cannot do anything else."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import Environment
 
 from ilmari.errors import ArtifactError, RequestError
-from ilmari.model import chat
+from ilmari.model import sandbox
 from ilmari.model.chat import ChatTemplate
+
+GROWTHS = [
+    "{{ 'a'.center(60000000) }}",
+    "{{ 'a'.zfill(60000000) }}",
+    "{{ 'a'['ljust'](60000000) }}",
+    "{{ '\\t'.expandtabs(60000000) }}",
+    "{{ '%60000000d' % 1 }}",
+    "{{ '%*d' % (60000000, 1) }}",
+    "{{ '{:>60000000}'.format(1) }}",
+    "{{ '{x:>60000000}'.format_map({'x': 1}) }}",
+    "{{ (5).to_bytes(60000000) }}",
+    "{{ messages | tojson(indent=60000000) }}",
+    "{% set s = 'x' * 9999 %}{{ s.replace('x', s) }}",
+    "{% set s = 'x' * 9999 %}{{ s | replace('', s) }}",
+    "{% set s = 'x' * 9999 %}{{ s.join(s) }}",
+    "{{ ('ab ' * 5000000).split() | length }}",
+    "{{ ('ab,' * 5000000).split(',') | length }}",
+    "{{ ('書' * 5000000) | list | length }}",
+    "{{ [1] * 10000000 }}",
+    *(
+        "{% set ns = namespace(s="
+        + start
+        + ") %}{% for i in range(40) %}{% set ns.s = "
+        + step
+        + " %}{% endfor %}x"
+        + end
+        for start, step, end in [
+            ("'書'", "ns.s ~ ns.s", ""),
+            ("'x'", "ns.s + ns.s", ""),
+            ("['x']", "ns.s + ns.s", ""),
+            ("('x',)", "ns.s + ns.s", ""),
+            ("'x'", "[ns.s, ns.s] | join", ""),
+            ("'x'", "ns.s.join([ns.s, ns.s])", ""),
+            ("'x'", "ns.s.replace('x', 'xx')", ""),
+            ("'x'", "[ns.s, ns.s]", "{{ ns.s }}"),
+            ("'x'", "(ns.s, ns.s)", "{{ ns.s | tojson }}"),
+            ("'x'", "(ns.s, ns.s)", "{{ ns.s | tojson(indent=1) }}"),
+            ("'x'", "{'a': ns.s, 'b': ns.s}", "{{ ns.s.items() | string | length }}"),
+            ("'x'", "{'a': ns.s, 'b': ns.s}", "{{ ns.s | upper | length }}"),
+            ("'x'", "[ns.s, ns.s]", "{{ ns }}"),
+        ]
+    ),
+    "{% set ns = namespace(s='x') %}{% for i in range(40) %}{% set t %}{{ ns.s }}{{ ns.s }}{% endset %}"
+    "{% set ns.s = t %}{% endfor %}",
+    "{% macro f(s) %}{{ s }}{{ s }}{% endmacro %}{% set ns = namespace(s='x') %}{% for i in range(40) %}"
+    "{% set ns.s = f(ns.s) %}{% endfor %}",
+    "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}",
+    *(
+        "{% set s = 'x' * 1000000 %}{% set ns = namespace(l=[]) %}{% for i in range(999) %}{% set ns.l = ns.l + ["
+        + copy
+        + "] %}{% endfor %}"
+        for copy in ("s[1:]", "s.upper()", "s | upper", "s.strip('y')[:-1]", "[1] * 1000000")
+    ),
+]
+"""Little that makes much."""
 
 HELLO = [{"role": "user", "content": "hi"}]
 
@@ -90,7 +147,6 @@ def test_malformed_messages(messages: Any, named: str) -> None:
         "{{ self.__init__.__globals__ }}{{ self._TemplateReference__context.environment.loader.x }}",
         "{{ raise_exception.__globals__['jinja2'] }}",
         "{{ range.__closure__[0] }}",
-        "{{ ('%s' | attr('__class__')).x.y }}",
         "{{ '{0.__class__.__mro__}'.format('') }}",
         "{{ messages.append(1) }}",
         "{% include '/etc/passwd' %}",
@@ -109,14 +165,59 @@ def test_malformed_messages(messages: Any, named: str) -> None:
         "{{ 1 / 0 }}",
         "{{ messages[0].content.nothing.more }}",
         "{{ messages | tojson(indent='x'.y) }}",
+        *GROWTHS,
     ],
 )
 @pytest.mark.timeout(20)
 def test_attacks_and_failures(source: str) -> None:
-    template = ChatTemplate(source, "<s>", "</s>")
-    with pytest.raises(RequestError, match="cannot render these messages: ") as caught:
-        template.render(HELLO)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="cannot render these messages: ") as caught:
+            ChatTemplate(source, "<s>", "</s>").render(HELLO)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ 'a' | center(60000000) }}", "{{ '%s' | attr('__class__') }}", "{{ 'a' | indent(60000000, first=true) }}"],
+)
+def test_filters_that_there_are_not(source: str) -> None:
+    with pytest.raises(ArtifactError, match=r"line 1: No filter named '[a-z]+'; mend"):
+        ChatTemplate(source, "", "")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ messages[0].content.strip().split('i')[0] ~ 1 ~ none ~ [true, 'x'] ~ nothing }}",
+        "{% for m in messages[::-1] %}{{ loop.index0 % 2 }}{{ loop.last ~ loop.length }}{{ m['role'] }}{% endfor %}",
+        "{% for k, v in messages[0].items() %}{{ k + '=' + v | replace('h', 'H') | trim }}{% else %}none{% endfor %}",
+        "{% for k, v in messages[0] | dictsort %}{{ k | title }}{{ v }}{% endfor %}{% for x in nothing %}{% endfor %}",
+        "{% macro f(a, b=(1, 2)) %}{{ a ~ b }}{{ caller() if caller }}{% endmacro %}{% call f('x') %}y{% endcall %}",
+        "{% set text %}{% for m in messages if m.role == 'user' %}{{ m }}{% endfor %}{% endset %}{{ text | length }}",
+        "{{ messages | map(attribute='role') | join(', ') }}{{ ', '.join(messages | map(attribute='role') | list) }}",
+        "{{ (messages | selectattr('role', 'eq', 'user') | list | last).role }}{{ messages | map('length') | max }}",
+        "{{ {'a': [1, 2.5, {}]} | tojson }}{{ (messages | tojson)[2:6] }}{{ 'x' is defined and 'x' in ['x'] }}",
+        "{% filter upper %}{{ messages | string }}{% endfilter %}{{ 'a b  c'.split() }}{{ 'abc'.replace('', '-') }}",
+        "{%- set ns = namespace(n=false) %}{% for i in range(3) %}{% set ns.n = i %}{% endfor %}{{ ns.n * 2 }}",
+    ],
+)
+def test_other_templates_render_as_jinja_does(source: str) -> None:
+    messages = [{"role": "user", "content": " hi "}, {"role": "assistant", "content": "書"}]
+    jinja = Environment(trim_blocks=True, lstrip_blocks=True)
+    jinja.policies["json.dumps_kwargs"] = {}
+    assert render(source, messages) == jinja.from_string(source).render(messages=messages)
+
+
+def test_long_conversations_fit() -> None:
+    source = (
+        "{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s = ns.s + m.role + m.content %}{% endfor %}"
+    )
+    text = "x" * 10_000
+    assert render(source + "{{ ns.s }}", [{"role": "user", "content": text}] * 50) == ("user" + text) * 50
 
 
 def test_template_may_refuse() -> None:
@@ -125,7 +226,7 @@ def test_template_may_refuse() -> None:
 
 
 def test_range_limit_is_per_rendering() -> None:
-    template = ChatTemplate(f"{{% for i in range({chat.MAX_RANGE_TOTAL}) %}}{{% endfor %}}x", "", "")
+    template = ChatTemplate(f"{{% for i in range({sandbox.MAX_RANGE_TOTAL}) %}}{{% endfor %}}x", "", "")
     assert [template.render(HELLO), template.render(HELLO)] == ["x", "x"]
 
 

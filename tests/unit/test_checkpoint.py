@@ -103,7 +103,7 @@ def test_a_tied_head_is_the_embedding(tmp_path: Path) -> None:
 def test_wqkv_rows_go_to_their_heads(q_per_kv: int, kv_heads: int) -> None:
     head_dim, hidden = 16, 5
     config = ModelConfig(
-        "InternLM2ForCausalLM", hidden, 1, 1, q_per_kv * kv_heads, kv_heads, head_dim, 1, 1, 1e-5, 1e4, None, 1, 2, 2
+        "InternLM2ForCausalLM", hidden, 1, 1, q_per_kv * kv_heads, kv_heads, head_dim, 1, 1, 1e-5, 1e4, None, 1, 2
     )
     wqkv = np.random.default_rng(q_per_kv).standard_normal((config.q_size + 2 * config.kv_size, hidden), np.float32)
     q, k, v = split_wqkv(wqkv, config)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from checkpoints import ODD_SIZES, assert_one_sentence, edit_config, write_checkpoint, write_json
 
-from ilmari.checkpoint.config import read_config
+from ilmari.checkpoint.config import read_config_file
 from ilmari.errors import CheckpointError
 from ilmari.model.config import DynamicNtk, ModelConfig
 from ilmari.model.family import FAMILIES, find_family
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
 def test_config_of_a_release(shared: Path, tmp_path: Path) -> None:
     text = (shared / "configs" / "internlm2_5-7b-chat-1m.config.json").read_text()
     (tmp_path / "config.json").write_text(text)
-    assert read_config(tmp_path) == ModelConfig(
+    assert read_config_file(tmp_path).model == ModelConfig(
         architecture="InternLM2ForCausalLM",
         hidden_size=4096,
         intermediate_size=14336,
@@ -35,7 +35,6 @@ def test_config_of_a_release(shared: Path, tmp_path: Path) -> None:
         rope_scaling=DynamicNtk(2.5),
         bos_token_id=1,
         eos_token_id=2,
-        pad_token_id=2,
     )
 
 
@@ -43,7 +42,7 @@ def test_config_of_a_release(shared: Path, tmp_path: Path) -> None:
 def test_configs_of_releases_that_are_not_supported_yet(shared: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "config.json").write_text((shared / "configs" / f"{name}.config.json").read_text())
     with pytest.raises(CheckpointError, match=r"known but not supported yet; supported: InternLM2ForCausalLM\."):
-        read_config(tmp_path)
+        read_config_file(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +55,38 @@ def test_configs_of_releases_that_are_not_supported_yet(shared: Path, tmp_path: 
 )
 def test_both_spellings_of_rope_scaling(tmp_path: Path, scaling: dict[str, object]) -> None:
     folder = write_checkpoint(tmp_path, **ODD_SIZES, rope_scaling=scaling)
-    assert read_config(folder).rope_scaling == DynamicNtk(3.0)
+    assert read_config_file(folder).model.rope_scaling == DynamicNtk(3.0)
 
 
 def test_the_first_of_several_stop_tokens_is_kept_and_model_type_is_not_asked(folder: Path) -> None:
     edit_config(folder, eos_token_id=[5, 2], model_type="internlm", head_dim=None)
-    config = read_config(folder)
+    config = read_config_file(folder).model
     assert (config.eos_token_id, config.head_dim) == (5, 32)
+
+
+LARGE = {"hidden_size": 65_536, "head_dim": 32, "intermediate_size": 16_383, "vocab_size": 32_767}
+
+
+def test_the_largest_sizes(folder: Path) -> None:
+    edit_config(folder, **LARGE)
+    model = read_config_file(folder).model
+    assert (model.hidden_size, model.intermediate_size, model.vocab_size) == (65_536, 16_383, 32_767)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"vocab_size": 32_768}, "the embedding has 2,147,483,648 elements"),
+        ({"intermediate_size": 16_384}, "the gate and up projection has 2,147,483,648 elements"),
+        ({"num_attention_heads": 1024}, "the query, key and value projection has 2,151,677,952 elements"),
+        ({"num_attention_heads": 2049, "hidden_size": 32}, "num_attention_heads times head_dim is 65568"),
+    ],
+)
+def test_sizes_beyond_the_kernels(folder: Path, sizes: dict[str, int], message: str) -> None:
+    edit_config(folder, **LARGE | sizes)
+    with pytest.raises(CheckpointError, match=rf"config\.json: {message}") as caught:
+        read_config_file(folder)
+    assert_one_sentence(caught.value)
 
 
 REQUIRED = [
@@ -77,7 +101,6 @@ REQUIRED = [
     "num_attention_heads",
     "num_hidden_layers",
     "num_key_value_heads",
-    "pad_token_id",
     "rms_norm_eps",
     "rope_scaling",
     "rope_theta",
@@ -93,7 +116,7 @@ def test_a_missing_key_is_named(folder: Path, key: str) -> None:
     del values[key]
     write_json(path, values)
     with pytest.raises(CheckpointError, match=rf"config\.json: the key '{key}' is missing"):
-        read_config(folder)
+        read_config_file(folder)
 
 
 BAD_VALUES: list[tuple[str, object, str]] = [
@@ -110,6 +133,8 @@ BAD_VALUES: list[tuple[str, object, str]] = [
     ("hidden_size", "48", "multiple of 32"),
     ("hidden_size", 64, r"num_attention_heads \(3\) times"),
     ("hidden_size", 144.0, "multiple of 32"),
+    ("hidden_size", 65_568, "from 32 to 65536"),
+    ("intermediate_size", 65_537, "from 1 to 65536"),
     ("head_dim", 24, "multiple of 32"),
     ("intermediate_size", True, "an integer"),
     ("intermediate_size", 10**30, "an integer"),
@@ -132,7 +157,7 @@ BAD_VALUES: list[tuple[str, object, str]] = [
     ("rope_scaling", {"type": "dynamic", "factor": 2.0, "alpha": 1}, "null or"),
     ("rope_scaling", "dynamic", "null or"),
     ("bos_token_id", 37, "from 0 to 36"),
-    ("pad_token_id", None, "from 0 to 36"),
+    ("bos_token_id", None, "from 0 to 36"),
     ("eos_token_id", [], "or a list of them"),
     ("eos_token_id", [2, 92542], "or a list of them"),
     ("eos_token_id", -1, "or a list of them"),
@@ -145,7 +170,7 @@ def test_a_bad_value_names_file_key_and_expectation(folder: Path, key: str, valu
     edit_config(folder, **{key: value})
     where = "num_attention_heads" if key == "num_key_value_heads" else key
     with pytest.raises(CheckpointError, match=rf"config\.json: .*{where}.*{message}") as caught:
-        read_config(folder)
+        read_config_file(folder)
     assert_one_sentence(caught.value)
 
 
@@ -167,7 +192,7 @@ BAD_JSON: list[tuple[str, bytes, str]] = [
 def test_a_config_that_is_not_an_object_of_unique_keys(folder: Path, content: bytes, message: str) -> None:
     (folder / "config.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"config\.json .*{message}") as caught:
-        read_config(folder)
+        read_config_file(folder)
     assert_one_sentence(caught.value)
 
 

@@ -27,7 +27,6 @@ def model(
         rope_scaling=None,
         bos_token_id=1,
         eos_token_id=2,
-        pad_token_id=2,
     )
 
 

@@ -1,5 +1,8 @@
 """A reply on its way to stdout: whole, in order, and without power over the terminal."""
 
+import time
+from collections.abc import Iterator
+
 import pytest
 
 from ilmari.cli.reply import Reply, write_reply
@@ -24,11 +27,26 @@ def test_terminal_is_not_driven(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "words"),
-    [(0, "0 tokens, the first after 0.50 s"), (1, "1 token, the first after 0.50 s")],
+    ("tokens", "first_after", "words"),
+    [(0, None, "no token"), (1, 0.5, "1 token, the first after 0.50 s")],
 )
-def test_speed_of_few_tokens(tokens: int, words: str) -> None:
-    assert Reply(_request("", tokens), 0.5, 0.0).speed == words
+def test_speed_of_few_tokens(tokens: int, first_after: float | None, words: str) -> None:
+    assert Reply(_request("", tokens), first_after, 0.0).speed == words
+
+
+def test_time_to_the_first_token_includes_the_steps_before_it() -> None:
+    def steps() -> Iterator[RequestOutput]:
+        for tokens in (0, 0, 1):
+            time.sleep(0.05)
+            yield _request("", tokens)
+
+    first_after = write_reply(steps()).first_after
+    assert first_after is not None
+    assert first_after > 0.14
+
+
+def test_reply_without_a_token_has_no_first_one() -> None:
+    assert write_reply([_request("", 0)] * 2).first_after is None
 
 
 def test_speed_counts_from_the_first_token() -> None:

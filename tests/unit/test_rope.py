@@ -24,7 +24,6 @@ PLAIN = ModelConfig(
     rope_scaling=None,
     bos_token_id=1,
     eos_token_id=2,
-    pad_token_id=2,
 )
 
 

@@ -8,12 +8,17 @@ import glob
 import hashlib
 import os
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 import xxhash
+
+if sys.platform != "win32":
+    import fcntl
 
 from ilmari.artifact import params
 from ilmari.artifact.artifact import KERNELS, TOKENIZER
@@ -22,6 +27,10 @@ from ilmari.errors import OutputError
 
 ENTRIES = frozenset({FILE_NAME, KERNELS, TOKENIZER, Path(params.FILE_NAME).parts[0]})
 """All that lies directly in an artifact's folder."""
+
+
+_OLDER, _CLAIM = "older", "claim"
+_RANDOM = "[a-z0-9_]" * 8  # as `tempfile` makes it
 
 
 class FileWriter:
@@ -46,10 +55,10 @@ class FileWriter:
 
 
 class ArtifactWriter:
-    """A context: files go to a hidden sibling of `folder`, which takes its place in `finish`.
+    """A context: files go to a hidden sibling of `folder`, from which they take its place in `finish`.
 
-    Leaving the context without `finish`, by an error or an interrupt, removes the sibling. A process that is killed
-    leaves it, and the next writer for the same folder removes it. An older artifact stays until the new one is whole.
+    Leaving the context, by an error or an interrupt too, removes the sibling. A process that is killed leaves it, and
+    the next writer for the same folder removes it. An older artifact stays until the new one is whole.
 
     Raises:
         OutputError: anything that the system refuses (no space, no permission), or a folder that is no artifact.
@@ -58,8 +67,6 @@ class ArtifactWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._place = Path(os.path.realpath(folder))  # a link to an artifact stays, and what it leads to is replaced
-        self._scratch = self._place.with_name(f".{self._place.name}.{os.getpid()}.partial")
-        self._older = self._place.with_name(f".{self._place.name}.{os.getpid()}.older")
         self._records: list[FileRecord] = []
 
     def __enter__(self) -> ArtifactWriter:
@@ -68,21 +75,23 @@ class ArtifactWriter:
             with _system_errors(self.folder.parent):
                 self._place.parent.mkdir(parents=True, exist_ok=True)
             self._clear_left_overs()
-            self._scratch.mkdir()
+            self._scratch = Path(tempfile.mkdtemp(".partial", f".{self._place.name}.", self._place.parent))
+            self._new, self._older = self._scratch / "new", self._scratch / _OLDER
+            self._claim = _claim(self._scratch)
+            self._new.mkdir()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self._settle(self._older)
+        self._claim.close()
+        self._clear(self._scratch)
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[FileWriter]:
         """A new file of the artifact, `path` relative to its folder."""
         with _system_errors(self.folder):
-            target = self._scratch / path
+            target = self._new / path
             target.parent.mkdir(exist_ok=True)
             with target.open("wb") as file:
                 writer = FileWriter(file)
@@ -107,15 +116,15 @@ class ArtifactWriter:
     def _take_place(self) -> bool:
         """Put the new artifact in its place; False if another writer was quicker, whose artifact is then the older one.
 
-        A folder cannot replace another in one step: between the two renames the older artifact lies beside its place,
-        whence leaving the context, or else the next writer, would bring it back.
+        A folder cannot replace another in one step: between the two renames the older artifact lies in the scratch
+        folder, whence leaving the context, or else the next writer, would bring it back.
         """
         self._check_place()
         shutil.rmtree(self._older, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
             self._place.rename(self._older)
         try:
-            self._scratch.rename(self._place)
+            self._new.rename(self._place)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 return False
@@ -143,32 +152,43 @@ class ArtifactWriter:
         )
 
     def _clear_left_overs(self) -> None:
-        """Remove what killed writers left, and bring back an artifact that one of them had put aside."""
-        for path in self._place.parent.glob(f".{glob.escape(self._place.name)}.*.*"):
-            process, kind = path.name.rsplit(".", 2)[1:]
-            if kind not in ("partial", "older") or not process.isdigit() or _is_running(int(process)):
-                continue
-            if kind == "older":
-                self._settle(path)
-            else:
-                shutil.rmtree(path)
+        """Clear what killed writers left: a scratch folder with a claim that nobody holds."""
+        for scratch in self._place.parent.glob(f".{glob.escape(self._place.name)}.{_RANDOM}.partial"):
+            with contextlib.suppress(OSError), (scratch / _CLAIM).open("r+b") as claim:
+                if _lock(claim):
+                    self._clear(scratch)
 
-    def _settle(self, older: Path) -> None:
-        """Bring back an artifact that was put aside, or remove it if there is another in its place."""
+    def _clear(self, scratch: Path) -> None:
+        """Remove a scratch folder; an artifact put aside in it comes back, unless there is another in its place."""
+        older = scratch / _OLDER
         if older.exists() and not self._place.exists():
-            older.rename(self._place)
-        else:
-            shutil.rmtree(older, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                older.rename(self._place)
+        if not older.exists() or self._place.exists():
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+def _claim(scratch: Path) -> BinaryIO:
+    """A file locked until it is closed or its process ends, which other containers and hosts see too.
+
+    It gets its name once it is locked, so that no other writer sees it unlocked; without locks it never does.
+    """
+    nascent = scratch / "nascent"
+    file = nascent.open("wb")
+    if _lock(file):
+        nascent.rename(scratch / _CLAIM)
+    return file
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Whether the file could be locked; never where the system or the file system has no such locks."""
+    if sys.platform == "win32":
         return False
-    except PermissionError:
-        return True
-    return process != os.getpid()
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

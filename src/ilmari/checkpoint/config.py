@@ -16,6 +16,8 @@ from ilmari.model.config import DynamicNtk, ModelConfig
 from ilmari.model.family import find_family
 
 _MAX_BYTES = 1 << 20
+_MAX_INPUTS = 1 << 16  # so many products of two int8 are added exactly in int32
+_MAX_ELEMENTS = (1 << 31) - 1  # of one tensor, which kernels index in 32 bits
 _SCALING_KEYS = frozenset({"type", "rope_type", "factor"})
 
 
@@ -27,17 +29,12 @@ class ConfigFile:
     tied_head: bool
 
 
-def read_config(folder: Path) -> ModelConfig:
-    """The model that `folder/config.json` describes.
+def read_config_file(folder: Path) -> ConfigFile:
+    """What `folder/config.json` says.
 
     Raises:
         CheckpointError: the folder or the file is absent, not JSON, or a key is missing, mistyped or not supported.
     """
-    return read_config_file(folder).model
-
-
-def read_config_file(folder: Path) -> ConfigFile:
-    """Everything that `folder/config.json` says; errors as for `read_config`."""
     require_folder(folder)
     path = folder / "config.json"
     keys = _Keys(path, read_object(path, _MAX_BYTES))
@@ -46,7 +43,7 @@ def read_config_file(folder: Path) -> ConfigFile:
     if keys.boolean("bias"):
         raise CheckpointError(f"{path}: 'bias' is true, and projections with a bias are not supported yet.")
 
-    hidden_size = keys.integer("hidden_size", maximum=1 << 20, multiple=32)
+    hidden_size = keys.integer("hidden_size", maximum=_MAX_INPUTS, multiple=32)
     heads = keys.integer("num_attention_heads", maximum=1 << 12)
     kv_heads = keys.integer("num_key_value_heads", maximum=1 << 12)
     if heads % kv_heads:
@@ -55,7 +52,7 @@ def read_config_file(folder: Path) -> ConfigFile:
     model = ModelConfig(
         architecture=family.architecture,
         hidden_size=hidden_size,
-        intermediate_size=keys.integer("intermediate_size", maximum=1 << 20),
+        intermediate_size=keys.integer("intermediate_size", maximum=_MAX_INPUTS),
         num_hidden_layers=keys.integer("num_hidden_layers", maximum=1 << 10),
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
@@ -68,9 +65,27 @@ def read_config_file(folder: Path) -> ConfigFile:
         rope_scaling=_rope_scaling(keys),
         bos_token_id=keys.token_id("bos_token_id", vocab_size),
         eos_token_id=_eos_token_id(keys, vocab_size),
-        pad_token_id=keys.token_id("pad_token_id", vocab_size),
     )
+    _check_sizes(path, model)
     return ConfigFile(model, tied_head=keys.boolean("tie_word_embeddings"))
+
+
+def _check_sizes(path: Path, model: ModelConfig) -> None:
+    """Every matrix must be one that kernels can index, and add up exactly."""
+    if model.q_size > _MAX_INPUTS:
+        raise CheckpointError(
+            f"{path}: num_attention_heads times head_dim is {model.q_size}, but at most {_MAX_INPUTS} is supported."
+        )
+    rows = {
+        "the embedding": model.vocab_size,
+        "the gate and up projection": 2 * model.intermediate_size,
+        "the query, key and value projection": model.q_size + 2 * model.kv_size,
+    }
+    for name, count in rows.items():
+        if (elements := count * model.hidden_size) > _MAX_ELEMENTS:
+            raise CheckpointError(
+                f"{path}: {name} has {elements:,} elements by its sizes, but at most {_MAX_ELEMENTS:,} are supported."
+            )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ilmari.errors import CheckpointError
 
@@ -34,11 +34,11 @@ def require_folder(folder: Path) -> None:
     )
 
 
-def read_object(path: Path, max_bytes: int) -> dict[str, object]:
-    """The JSON object in a file of at most `max_bytes` bytes.
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """The content of a file of at most `max_bytes` bytes.
 
     Raises:
-        CheckpointError: the file is missing, unreadable, too large, or not one JSON object with unique keys.
+        CheckpointError: the file is missing, unreadable or too large.
     """
     try:
         if not path.is_file():
@@ -49,10 +49,15 @@ def read_object(path: Path, max_bytes: int) -> dict[str, object]:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}).") from error
     if len(data) > max_bytes:
         raise CheckpointError(f"{path} is larger than the {max_bytes:,} bytes that such a file may have.")
-    return parse_object(data, str(path))
+    return data
 
 
-def parse_object(data: bytes, source: str) -> dict[str, object]:
+def read_object(path: Path, max_bytes: int) -> dict[str, Any]:
+    """The JSON object in a file; errors as for `read_bounded` and `parse_object`."""
+    return parse_object(read_bounded(path, max_bytes), str(path))
+
+
+def parse_object(data: bytes, source: str) -> dict[str, Any]:
     """The JSON object that UTF-8 bytes hold; `source` names them in messages.
 
     Raises:

@@ -15,8 +15,11 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from ilmari.checkpoint.folder import read_bounded
 from ilmari.errors import CheckpointError
 from ilmari.model.tokenizer import SPACE_MARK
+
+_MAX_BYTES = 64 << 20
 
 # Fields of ModelProto, and of its SentencePiece message.
 _PIECES, _TRAINER, _NORMALIZER, _DENORMALIZER = 1, 2, 3, 5
@@ -64,13 +67,11 @@ def read_pieces(path: Path) -> list[Piece]:
     try:
         specs: dict[int, dict[int, int | bytes]] = {_TRAINER: {}, _NORMALIZER: {}, _DENORMALIZER: {}}
         pieces = []
-        for field, value in _fields(path.read_bytes()):
+        for field, value in _fields(read_bounded(path, _MAX_BYTES)):
             if field == _PIECES:
                 pieces.append(_piece(value))
             elif field in specs:
                 specs[field].update(_fields(value))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not a SentencePiece model ({error}); download it again.") from error
     for spec, field, name, default, expected in _SETTINGS:

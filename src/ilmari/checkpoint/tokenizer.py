@@ -10,13 +10,16 @@ from typing import Any, Literal
 import tokenizers
 from jinja2.exceptions import SecurityError
 
+from ilmari.checkpoint.folder import parse_object, read_bounded, read_object
 from ilmari.checkpoint.sentencepiece import Piece, PieceType, read_pieces, tokenizers_definition
 from ilmari.errors import ArtifactError, CheckpointError, RequestError
 from ilmari.model.chat import CHAT_TEMPLATE_FILE, ChatTemplate
-from ilmari.model.tokenizer import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TokenizerConfig
+from ilmari.model.tokenizer import BYTE_LEVEL, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TokenizerConfig
 
 SENTENCEPIECE_FILE = "tokenizer.model"
 END_OF_TURN = ("<|im_end|>", "<eoa>")
+_MAX_TOKENIZER_BYTES = 64 << 20
+_MAX_CONFIG_BYTES = 1 << 20
 _ID_KEY = re.compile("[0-9]{1,9}")
 
 _ByteEncoding = Literal["byte_fallback", "byte_level"]
@@ -55,7 +58,7 @@ def tokenizer_files(folder: Path, vocab_size: int) -> dict[str, bytes]:
         CheckpointError: a file is absent or malformed, or its ids do not fit in the vocabulary.
     """
     settings_path = folder / TOKENIZER_CONFIG_FILE
-    settings = _read_json(settings_path)
+    settings = read_object(settings_path, _MAX_CONFIG_BYTES)
     added = _added_tokens(folder, settings, vocab_size)
     if (folder / SENTENCEPIECE_FILE).is_file():
         definition = _from_sentencepiece(folder / SENTENCEPIECE_FILE, added, vocab_size)
@@ -105,8 +108,8 @@ def _from_sentencepiece(path: Path, added: dict[int, _Added], vocab_size: int) -
 
 
 def _from_tokenizers(path: Path, vocab_size: int) -> _Definition:
-    decoder = _read_json(path).get("decoder")
-    content = path.read_bytes()
+    content = read_bounded(path, _MAX_TOKENIZER_BYTES)
+    decoder = parse_object(content, str(path)).get("decoder")
     try:
         tokenizer = tokenizers.Tokenizer.from_buffer(content)
         prefix = tokenizer.encode("").ids
@@ -116,8 +119,11 @@ def _from_tokenizers(path: Path, vocab_size: int) -> _Definition:
         raise CheckpointError(f"{path} is not a tokenizer ({error}); download it again.") from error
     ids = tokenizer.get_vocab(with_added_tokens=True)
     _check_ids(path, ids.values(), vocab_size)
-    special_ids = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    return _Definition(content, _byte_encoding(path, decoder), ids, special_ids, prefix)
+    added = tokenizer.get_added_tokens_decoder()
+    encoding = _byte_encoding(path, decoder)
+    if encoding == "byte_level":
+        _check_spelling(path, (piece for piece, i in ids.items() if i not in added))
+    return _Definition(content, encoding, ids, {i for i, token in added.items() if token.special}, prefix)
 
 
 def _byte_encoding(path: Path, decoder: Any) -> _ByteEncoding:
@@ -133,11 +139,20 @@ def _byte_encoding(path: Path, decoder: Any) -> _ByteEncoding:
     )
 
 
+def _check_spelling(path: Path, pieces: Iterable[str]) -> None:
+    """Each piece must be bytes in GPT-2's spelling, or else it has no bytes."""
+    if wrong := min((piece for piece in pieces if not BYTE_LEVEL.keys() >= set(piece)), default=None):
+        raise CheckpointError(
+            f"{path}: the piece {wrong!r} is not spelt in the byte-level alphabet; expected one of its 256 characters "
+            "for each byte, or an added token."
+        )
+
+
 def _added_tokens(folder: Path, settings: dict[str, Any], vocab_size: int) -> dict[int, _Added]:
     """Tokens by id. `added_tokens_decoder` has the last word; ids beyond the embedding can never occur."""
     old_path, path = folder / "added_tokens.json", folder / TOKENIZER_CONFIG_FILE
     added = {}
-    for text, i in (_read_json(old_path) if old_path.is_file() else {}).items():
+    for text, i in (read_object(old_path, _MAX_CONFIG_BYTES) if old_path.is_file() else {}).items():
         if not _is_id(i):
             raise CheckpointError(f"{old_path}: {text!r} is {i!r}; expected a token id.")
         added[i] = _Added(text, special=True)
@@ -171,7 +186,7 @@ def _add_bos(path: Path, settings: dict[str, Any], default: bool) -> bool:
 
 def _eos_ids(path: Path) -> set[int]:
     """`eos_token_id` of a JSON file: a number, a list of them, or nothing."""
-    value = _read_json(path).get("eos_token_id") if path.is_file() else None
+    value = read_object(path, _MAX_CONFIG_BYTES).get("eos_token_id") if path.is_file() else None
     ids = [] if value is None else value if isinstance(value, list) else [value]
     if not all(map(_is_id, ids)):
         raise CheckpointError(f"{path}: eos_token_id is {value!r}; expected a token id or a list of them.")
@@ -182,7 +197,10 @@ def _chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
     """The template's source, checked; as in transformers, a file of its own goes before the settings."""
     path = folder / CHAT_TEMPLATE_FILE
     if path.is_file():
-        source: Any = _read_text(path)
+        try:
+            source: Any = read_bounded(path, _MAX_CONFIG_BYTES).decode()
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"{path} is not UTF-8 text ({error}); download it again.") from error
     else:
         path = folder / TOKENIZER_CONFIG_FILE
         source = settings.get("chat_template")
@@ -214,22 +232,3 @@ def _check_ids(path: Path, ids: Iterable[int], vocab_size: int) -> None:
 
 def _is_id(value: Any) -> bool:
     return type(value) is int and value >= 0
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is not UTF-8 text ({error}); download it again.") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); download it again.") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds {type(value).__name__}; expected a JSON object.")
-    return value

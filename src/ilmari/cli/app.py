@@ -24,7 +24,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "verify": verify_command,
 }
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+# Without rich markup, help shows flags as flags: with it typer gives each of them a value, <bool>.
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 for _name, _command in VERBS.items():
     app.command(_name)(_command)
 

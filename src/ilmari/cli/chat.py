@@ -13,7 +13,7 @@ import typer
 
 from ilmari.cli.errors import print_error
 from ilmari.cli.interrupts import first_interrupt
-from ilmari.cli.options import DEFAULTS, ArtifactOption, MinP, RepetitionPenalty, Seed, Temperature, TopK, TopP
+from ilmari.cli.options import DEFAULTS, ArtifactOption, MinP, RepetitionPenalty, Seed, Temperature, Threads, TopK, TopP
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.errors import RequestError
 
@@ -46,8 +46,9 @@ def chat_command(
     min_p: MinP = DEFAULTS.min_p,
     repetition_penalty: RepetitionPenalty = DEFAULTS.repetition_penalty,
     seed: Seed = DEFAULTS.seed,
+    threads: Threads = None,
 ) -> None:
-    """Talk with a model: a message a line, /help for what else can be typed."""
+    """Talk with a model, a message a line; /help lists the commands."""
     params = SamplingParams(
         temperature=temperature,
         top_k=top_k,
@@ -61,7 +62,7 @@ def chat_command(
     from ilmari.cli.conversation import Conversation
     from ilmari.cli.reply import load_model
 
-    conversation = Conversation(load_model(model), params, system)
+    conversation = Conversation(load_model(model, threads), params, system)
     for line in _lines():
         message = line.strip()
         if message == "/exit":

@@ -21,7 +21,7 @@ def compile_command(
     ] = None,
     target: Annotated[str, typer.Option(metavar="NAME", help="The CPU to compile for; host is this one.")] = "host",
 ) -> None:
-    """Compile a checkpoint to an artifact, the folder that the other commands run."""
+    """Compile a checkpoint to an artifact, which the others run."""
     from ilmari.compile.config import load_config
 
     settings = load_config(config, overrides or ())

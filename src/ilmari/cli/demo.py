@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ilmari.cli.options import Threads
 from ilmari.errors import OutputError
 
 QUESTION = "What is gravity?"
@@ -30,24 +31,31 @@ def demo_command(
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep checkpoint, recipe and artifact here, to go on with.")
     ] = None,
+    threads: Threads = None,
 ) -> None:
-    """Fetch a small real model, compile it for this CPU, and ask it a question."""
+    """Fetch a small real model, compile it, and ask it a question."""
     from ilmari.cli.progress import progress
     from ilmari.cli.reply import load_model, write_reply
     from ilmari.compile.config import load_config
     from ilmari.compile.pipeline import compile_model
-    from ilmari.demo.download import fetch_weights
-    from ilmari.demo.gguf_checkpoint import write_checkpoint
+    from ilmari.demo.download import WEIGHTS, fetch_weights
+    from ilmari.demo.gguf_checkpoint import source_sha256, write_checkpoint
     from ilmari.demo.recipe import write_recipe
     from ilmari.engine.sampling_params import SamplingParams
 
     params = SamplingParams(temperature=0, max_tokens=max_tokens)
     with _workplace(keep) as folder:
         checkpoint = folder / "checkpoint"
-        _say(f"1. write SmolLM2-135M-Instruct (Apache-2.0) as an InternLM2 checkpoint, {checkpoint}")
-        if not (checkpoint / "config.json").exists():
+        if not checkpoint.exists():
+            _say(f"1. write SmolLM2-135M-Instruct (Apache-2.0) as an InternLM2 checkpoint, {checkpoint}")
             with progress() as report:
                 write_checkpoint(fetch_weights(report), checkpoint, report)
+        elif source_sha256(checkpoint) == WEIGHTS.sha256:
+            _say(f"1. use SmolLM2-135M-Instruct (Apache-2.0) in {checkpoint}, from an earlier demo")
+        else:
+            raise OutputError(
+                f"{checkpoint} is there already, and not from the demo; name another folder with --keep, or remove it."
+            )
 
         recipe = write_recipe(folder, checkpoint, dtype.value)
         settings = load_config(recipe)
@@ -57,7 +65,7 @@ def demo_command(
             compile_model(settings, report=report)
 
         _say("3. ask it, as this would", f"ilmari chat --model {shlex.quote(str(artifact))}")
-        llm = load_model(artifact)
+        llm = load_model(artifact, threads)
         question = llm.render([{"role": "user", "content": prompt}])
         typer.echo(f"> {prompt}", err=True)
         reply = write_reply(llm.stream(question, params))

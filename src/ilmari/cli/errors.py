@@ -1,6 +1,7 @@
 """How a command ends: the exit code, and one line instead of a traceback for what a user can mend."""
 
 import errno
+import io
 import os
 import sys
 
@@ -18,6 +19,8 @@ def run(app: typer.Typer, name: str) -> int:
     """Run a command line to its exit code: 0, 2 for a user's mistake, 130 after Ctrl-C, 1 for a closed pipe."""
     # tvm_ffi imports PyTorch wherever it is installed, for seconds and hundreds of megabytes; no command needs it.
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as Python has it for stderr: models write any character
     try:
         code = _run(app, name)
         sys.stdout.flush()

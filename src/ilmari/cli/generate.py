@@ -17,6 +17,7 @@ from ilmari.cli.options import (
     RepetitionPenalty,
     Seed,
     Temperature,
+    Threads,
     TopK,
     TopP,
 )
@@ -53,6 +54,7 @@ def generate_command(
     logprobs: Annotated[
         int | None, typer.Option(help="With --json: report this many of the most probable tokens at each position.")
     ] = DEFAULTS.logprobs,
+    threads: Threads = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Continue a text, and write what comes to stdout as it comes."""
@@ -73,9 +75,13 @@ def generate_command(
         logprobs=logprobs,
     )
 
+    from ilmari.artifact.artifact import TOKENIZER
     from ilmari.cli.reply import load_model, remark, write_reply
+    from ilmari.model.chat import CHAT_TEMPLATE_FILE
 
-    llm = load_model(model)
+    llm = load_model(model, threads)
+    if prompt is not None and (model / TOKENIZER / CHAT_TEMPLATE_FILE).exists():
+        remark("this model has a chat template: `ilmari chat` applies it")
     if as_json:
         result = _json_object(llm.generate([request], params)[0], llm.tokenizer)
         print(json.dumps(result, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))

@@ -6,8 +6,9 @@ import json
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,27 +17,40 @@ from ilmari.cli.options import ArtifactArgument, JsonFlag
 from ilmari.cli.units import si
 
 if TYPE_CHECKING:
-    from ilmari.artifact.summary import Summary
+    from ilmari.artifact.summary import DecodeCost, Summary
     from ilmari.model.config import ModelConfig
 
 Rows = list[tuple[str, str]]
-LABEL = 18  # columns
+LABEL = 22  # columns
 
 
 def inspect_command(folder: ArtifactArgument, as_json: JsonFlag = False) -> None:
-    """Say what an artifact is: model, precision, target, limits, cost of a token, files."""
+    """Say what an artifact is: model, precision, target, cost, files."""
     from ilmari.artifact.artifact import Artifact
     from ilmari.artifact.summary import summarize
 
     summary = summarize(Artifact.open(folder))
     if as_json:
-        print(json.dumps(asdict(summary), indent=2))
+        print(json.dumps(_json_object(summary), indent=2))
         return
     typer.secho(printable(summary.name), bold=True)
     for rows in (_model(summary), _precision(summary), _target(summary), _cost(summary), _files(summary)):
         print()
         for label, value in rows:
             _print_row(label, value)
+
+
+def _json_object(summary: Summary) -> dict[str, Any]:
+    obstacle = summary.obstacle
+    return {
+        **{key: value for key, value in asdict(summary).items() if key != "obstacle"},
+        "runs_here": obstacle is None,
+        "reason": obstacle,
+        "decode": [
+            {"context": cost.context, "flops_per_token": cost.flops, "bytes_read_per_token": cost.bytes_read}
+            for cost in summary.decode
+        ],
+    }
 
 
 def _print_row(label: str, value: str) -> None:
@@ -86,7 +100,7 @@ def _target(summary: Summary) -> Rows:
         ("target", f"{summary.target.cpu} ({summary.target.arch})"),
         ("kernels", summary.instruction_set),
         ("CPU features", " ".join(summary.target.features) or "none beyond the architecture's own"),
-        ("this machine", "can run it" if summary.obstacle is None else f"cannot run it: {summary.obstacle}"),
+        ("runs here", "yes" if summary.obstacle is None else f"no: {summary.obstacle}"),
     ]
 
 
@@ -95,14 +109,14 @@ def _cost(summary: Summary) -> Rows:
         ("longest prompt", f"{summary.max_prompt_len:,} tokens"),
         ("longest sequence", f"{summary.max_seq_len:,} tokens"),
         ("tensor parallel", f"{summary.tp} rank{'' if summary.tp == 1 else 's'}"),
-        *(
-            (
-                f"token {cost.context + 1:,}",
-                f"{si(cost.flops, 'FLOP')} and {si(cost.bytes_read, 'B')} read to decode it",
-            )
-            for cost in summary.decode
-        ),
+        ("FLOPs per token", _at_contexts(summary, lambda cost: si(cost.flops, "FLOP"))),
+        ("bytes read per token", _at_contexts(summary, lambda cost: si(cost.bytes_read, "B"))),
     ]
+
+
+def _at_contexts(summary: Summary, say: Callable[[DecodeCost], str]) -> str:
+    """One quantity of decoding, at both ends of what the artifact takes."""
+    return ", ".join(f"{say(cost)} at context {cost.context:,}" for cost in summary.decode)
 
 
 def _files(summary: Summary) -> Rows:

@@ -6,12 +6,24 @@ from typing import Annotated
 import typer
 
 from ilmari.engine.sampling_params import SamplingParams
+from ilmari.settings import MAX_THREADS
 
 DEFAULTS = SamplingParams()
 
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="DIR", help="An artifact, as `ilmari compile` writes it.")]
 ArtifactOption = Annotated[
     Path, typer.Option("--model", metavar="DIR", help="An artifact, as `ilmari compile` writes it.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        "-t",
+        metavar="N",
+        min=1,
+        max=MAX_THREADS,
+        help="Threads of the kernels; without it ILMARI_NUM_THREADS, else all the CPUs there are to use.",
+    ),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

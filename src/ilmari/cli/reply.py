@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from ilmari.settings import num_threads
 
 if TYPE_CHECKING:
     from ilmari.engine.llm import LLM
@@ -20,15 +23,17 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply and how long it took: seconds to its first token, and from there to its last one."""
+    """A reply and how long it took: seconds to its first token, None if it has none, and from there to its end."""
 
     request: RequestOutput
-    first_after: float
+    first_after: float | None
     rest_took: float
 
     @property
     def speed(self) -> str:
         """How fast it came, in a few words."""
+        if self.first_after is None:
+            return "no token"
         tokens = len(self.request.outputs[0].token_ids)
         words = [f"{tokens} token{'' if tokens == 1 else 's'}", f"the first after {self.first_after:.2f} s"]
         if tokens > 1 and self.rest_took > 0:
@@ -36,31 +41,43 @@ class Reply:
         return ", ".join(words)
 
 
-def load_model(folder: Path) -> LLM:
+def load_model(folder: Path, threads: int | None) -> LLM:
     """The artifact in `folder`, ready for one sequence at a time; on a terminal something moves meanwhile.
 
+    `threads` are those of the kernels, for the whole process; None leaves them to the settings.
+
     Raises:
-        ArtifactError, TargetError: as `LLM`.
+        ArtifactError, ConfigError, TargetError: as `LLM`, and for a setting that is no number of threads.
     """
+    if threads is not None:
+        os.environ["ILMARI_NUM_THREADS"] = str(threads)
+
     from rich.console import Console
     from rich.markup import escape
 
     with Console(stderr=True).status(f"[dim]loading {escape(str(folder))}[/dim]"):
         from ilmari.engine.llm import LLM
+        from ilmari.kernels.kv_layout import BLOCK_SIZE
 
-        return LLM(folder, max_num_seqs=1)
+        llm = LLM(folder, max_num_seqs=1)
+    tokens = llm.engine.cache.blocks * BLOCK_SIZE
+    count = num_threads()
+    remark(f"{llm.manifest.isa} kernels, {count} thread{'' if count == 1 else 's'}, KV cache of {tokens:,} tokens")
+    return llm
 
 
 def write_reply(outputs: Iterable[RequestOutput]) -> Reply:
     """Write the text to stdout while it grows, then a newline; `outputs` are of one request, at least one of them.
 
+    The first of them have no token yet while a long prompt is read.
     On a terminal, control characters are shown and not obeyed: a model can write anything.
     """
-    began = first = time.monotonic()
+    began = time.monotonic()
+    first = None
     terminal = sys.stdout.isatty()
     written = ""
-    for count, request in enumerate(outputs):
-        if count == 0:
+    for request in outputs:
+        if first is None and request.outputs[0].token_ids:
             first = time.monotonic()
         text = request.outputs[0].text
         new = text[len(written) :]
@@ -68,6 +85,8 @@ def write_reply(outputs: Iterable[RequestOutput]) -> Reply:
         sys.stdout.flush()
         written = text
     print(flush=True)
+    if first is None:
+        return Reply(request, None, 0.0)
     return Reply(request, first - began, time.monotonic() - first)
 
 

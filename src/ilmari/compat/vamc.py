@@ -7,7 +7,7 @@ import typer
 from ilmari.cli.compile import compile_command
 from ilmari.cli.errors import run
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command("compile")(compile_command)
 
 

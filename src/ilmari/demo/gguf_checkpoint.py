@@ -4,6 +4,7 @@ InternLM2 is Llama with other names and one fused projection: `wqkv` holds, for 
 share it, then its key, then its value. So real Llama weights, renamed and interleaved, are a real InternLM2 model.
 """
 
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ilmari.demo import Report
@@ -20,6 +21,9 @@ from ilmari.demo.gguf_tokenizer import read_tokenizer, tokenizer_config
 from ilmari.errors import CheckpointError, OutputError
 
 STEP = "convert the demo weights"
+WEIGHTS_FILE = "model.safetensors"
+SOURCE = "source_sha256"
+"""Where the metadata of the weights says what they were made from."""
 
 # InternLM2 name: GGUF name. The embedding is tied in the source, so the output head is a copy of it.
 _MODEL_TENSORS = {
@@ -41,13 +45,15 @@ _QKV_TENSORS = ("attn_q.weight", "attn_k.weight", "attn_v.weight")
 def write_checkpoint(gguf: Path, folder: Path, report: Report) -> None:
     """Write the model of the file `gguf` as an InternLM2 checkpoint, float16, into the new folder `folder`.
 
-    The folder appears whole or not at all. `report` counts layers.
+    The folder appears whole or not at all, and `source_sha256` knows it again. `report` counts layers.
 
     Raises:
         CheckpointError: the file is not GGUF, or not of a Llama with tied embeddings and no other tensors.
         OutputError: `folder` exists and is not empty, or cannot be written.
     """
     source = GgufFile(gguf)
+    with gguf.open("rb") as file:
+        source_digest = hashlib.file_digest(file, "sha256").hexdigest()
     config = _config(source)
     tensors = _read_tensors(source, config, report)
     generation = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
@@ -64,7 +70,7 @@ def write_checkpoint(gguf: Path, folder: Path, report: Report) -> None:
             whole.mkdir()
             for name, text in texts.items():
                 (whole / name).write_text(text, encoding="utf-8")
-            save_file(tensors, whole / "model.safetensors", metadata={"format": "pt"})
+            save_file(tensors, whole / WEIGHTS_FILE, metadata={"format": "pt", SOURCE: source_digest})
             whole.replace(folder)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -72,6 +78,15 @@ def write_checkpoint(gguf: Path, folder: Path, report: Report) -> None:
             f"The checkpoint folder {folder} cannot be written ({reason}); "
             "name a new or empty folder on a disk with room for it."
         ) from error
+
+
+def source_sha256(folder: Path) -> str | None:
+    """The SHA-256 of the GGUF file that the checkpoint in `folder` was made from; None if it was made otherwise."""
+    try:
+        with safe_open(folder / WEIGHTS_FILE, framework="numpy") as file:
+            return (file.metadata() or {}).get(SOURCE)
+    except (OSError, SafetensorError):
+        return None
 
 
 def _json(content: dict[str, Any]) -> str:

@@ -83,5 +83,7 @@ def _load_runtime() -> None:
     # wrongly in virtual machines; and it would pin the calling thread, and all that Python starts later, to one core.
     os.environ["TVM_NUM_THREADS"] = str(num_threads())
     os.environ["TVM_BIND_THREADS"] = "0"
+    # Threads without work spin this many times and then sleep: as fast as the runtime's own 300,000, and kinder.
+    os.environ["TVM_THREAD_POOL_SPIN_COUNT"] = "10000"
     # Kernels find TVMBackendParallelLaunch and its like through the process's global symbols.
     ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)

@@ -1,21 +1,16 @@
 """Messages to a prompt, by the checkpoint's own template."""
 
-import json
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import jinja2
-from jinja2.exceptions import SecurityError
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateSyntaxError
 
 from ilmari.errors import ArtifactError, RequestError
+from ilmari.model.sandbox import Sandbox
 
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 
-MAX_PROMPT_CHARS = 1 << 24
-MAX_RANGE_TOTAL = 10_000
 _REQUIRED_FIELDS = ("role", "content")
 
 
@@ -23,9 +18,8 @@ class ChatTemplate:
     """A Jinja chat template, run in a sandbox.
 
     Templates come with checkpoints, so they are foreign code: they reach no Python object beyond plain data, change
-    nothing, import nothing, and their ranges, products and output are bounded. A template bent on it can still take
-    long or build much inside; a server renders off its event loop with a time limit. There is no clock
-    (`strftime_now`): a prompt depends on its messages alone.
+    nothing, import nothing, and what they build is bounded. A template bent on it can still take long; a server renders
+    off its event loop with a time limit. There is no clock (`strftime_now`): a prompt depends on its messages alone.
     """
 
     def __init__(self, source: str | None, bos_token: str, eos_token: str) -> None:
@@ -36,10 +30,11 @@ class ChatTemplate:
         """
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
         try:
-            self._template = None if source is None else _environment().from_string(source)
-        except jinja2.TemplateSyntaxError as error:
+            self._code = None if source is None else Sandbox().compiled(source)
+        except TemplateSyntaxError as error:
+            reason = str(error.message).rstrip(".")
             raise ArtifactError(
-                f"{CHAT_TEMPLATE_FILE}, line {error.lineno}: {error.message}; mend the template and compile again."
+                f"{CHAT_TEMPLATE_FILE}, line {error.lineno}: {reason}; mend the template and compile again."
             ) from error
         except (RecursionError, MemoryError, SyntaxError) as error:
             raise ArtifactError(f"{CHAT_TEMPLATE_FILE} is nested too deeply to compile; use a simpler one.") from error
@@ -66,75 +61,18 @@ class ChatTemplate:
         Raises:
             RequestError: there is no template, a message is malformed, or the template refuses or fails.
         """
-        if self._template is None:
+        if self._code is None:
             raise RequestError("the model has no chat template, as base models have none; use generate with a text.")
         _check(messages)
-        variables = {**self._tokens, "add_generation_prompt": add_generation_prompt, "range": _bounded_range()}
-        chunks: list[str] = []
-        length = 0
+        variables = {
+            "messages": [dict(message) for message in messages],
+            "add_generation_prompt": add_generation_prompt,
+        }
         try:
-            for chunk in self._template.generate(messages=[dict(message) for message in messages], **variables):
-                chunks.append(chunk)
-                length += len(chunk)
-                if length > MAX_PROMPT_CHARS:
-                    raise SecurityError(f"it writes more than {MAX_PROMPT_CHARS} characters")
+            return Sandbox().rendered(self._code, self._tokens | variables)
         except Exception as error:  # foreign code: it can fail in any way
             reason = str(error).rstrip(".") or type(error).__name__
             raise RequestError(f"the chat template cannot render these messages: {reason}.") from error
-        return "".join(chunks)
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox without the operators that make much out of little."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**":
-            raise SecurityError("it raises to a power")
-        if _extent(left) * _extent(right) > MAX_PROMPT_CHARS:
-            raise SecurityError(f"a product exceeds {MAX_PROMPT_CHARS}")
-        return super().call_binop(context, operator, left, right)
-
-
-def _extent(factor: Any) -> float:
-    return len(factor) if isinstance(factor, Sized) else abs(factor)
-
-
-def _environment() -> jinja2.Environment:
-    """Jinja set up as Hugging Face does for chat templates."""
-    # Unoptimized: the optimizer would evaluate constant expressions while the template is compiled, out of bounds.
-    environment = _Sandbox(
-        trim_blocks=True, lstrip_blocks=True, optimized=False, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    del environment.globals["lipsum"]
-    return environment
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    """JSON as Hugging Face writes it: no HTML escapes, Unicode kept."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _bounded_range() -> Any:
-    """`range` for one rendering; the lengths of all calls together are bounded, so nested ranges are too."""
-    left = MAX_RANGE_TOTAL
-
-    def bounded_range(*arguments: int) -> range:
-        nonlocal left
-        numbers = range(*arguments)
-        left -= max(1, len(numbers))
-        if left < 0:
-            raise SecurityError(f"its ranges count beyond {MAX_RANGE_TOTAL}")
-        return numbers
-
-    return bounded_range
 
 
 def _check(messages: Sequence[Mapping[str, Any]]) -> None:

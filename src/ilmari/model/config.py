@@ -31,7 +31,6 @@ class ModelConfig:
     rope_scaling: DynamicNtk | None
     bos_token_id: int
     eos_token_id: int
-    pad_token_id: int
 
     @property
     def q_size(self) -> int:

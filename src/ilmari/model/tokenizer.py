@@ -153,7 +153,7 @@ class Tokenizer:
             return bytes.fromhex(byte[1]) if byte else piece.replace(SPACE_MARK, " ").encode()
         if token_id in self._added_text:  # added tokens are spelt plainly in a byte-level vocabulary
             return piece.encode()
-        return bytes(map(_BYTE_LEVEL.__getitem__, piece))
+        return bytes(map(BYTE_LEVEL.__getitem__, piece))
 
     def _encode_ordinary(self, text: str) -> list[int]:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
@@ -167,4 +167,5 @@ def _byte_level_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
 
 
-_BYTE_LEVEL = _byte_level_alphabet()
+BYTE_LEVEL = _byte_level_alphabet()
+"""The byte that each character of a byte-level piece stands for."""
