@@ -17,8 +17,6 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 def run(app: typer.Typer, name: str) -> int:
     """Run a command line to its exit code: 0, 2 for a user's mistake, 130 after Ctrl-C, 1 for a closed pipe."""
-    # tvm_ffi imports PyTorch wherever it is installed, for seconds and hundreds of megabytes; no command needs it.
-    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as Python has it for stderr: models write any character
     try:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tvm_ffi
 from numpy.typing import NDArray
 
 from ilmari.engine.sequence import Sequence
 from ilmari.kernels.kv_layout import BLOCK_SIZE
 from ilmari.kernels.library import aligned_copy, tensor
 from ilmari.model.rope import cos_sin
+
+if TYPE_CHECKING:
+    import tvm_ffi
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import tvm_ffi
+from typing import TYPE_CHECKING
 
 from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
 from ilmari.kernels.library import aligned_zeros, tensor
 from ilmari.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    import tvm_ffi
 
 
 def blocks_for(tokens: int) -> int:

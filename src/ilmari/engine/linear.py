@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import tvm_ffi
+from typing import TYPE_CHECKING
 
 from ilmari.engine.workspace import Views
 from ilmari.kernels.library import KernelLibrary
 from ilmari.kernels.plan import Plan
+
+if TYPE_CHECKING:
+    import tvm_ffi
 
 
 class Linear:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tvm_ffi
 from numpy.typing import NDArray
 
 from ilmari.artifact.artifact import KERNELS, Artifact
@@ -14,6 +14,9 @@ from ilmari.engine.kv_cache import KvCache
 from ilmari.engine.linear import Linear
 from ilmari.engine.workspace import Views, Workspace
 from ilmari.kernels.library import KernelLibrary, aligned_zeros, tensor
+
+if TYPE_CHECKING:
+    import tvm_ffi
 
 
 class Layer:

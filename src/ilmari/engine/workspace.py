@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tvm_ffi
 from numpy.typing import NDArray
 
 from ilmari.kernels.library import aligned_zeros, tensor
 from ilmari.kernels.plan import QUANTIZED_CHUNK, Plan
+
+if TYPE_CHECKING:
+    import tvm_ffi
 
 
 @dataclass(frozen=True)
