@@ -17,7 +17,7 @@ lint: .venv/installed-test     ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/installed-test    ## the 1.8B shape against this machine's ceilings; quiet machine, 15 minutes
+bench: .venv/installed-test    ## the 1.8B shape against this machine's ceilings; on a quiet machine, 5 minutes
 	$(BIN)/python benchmarks/shape_1_8b.py
 
 clean:

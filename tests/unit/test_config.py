@@ -161,7 +161,7 @@ def test_calibration_keys_have_one_notice_each(shared: Path) -> None:
 def test_own_configs_are_ready_to_use(precision: str, scheme: str) -> None:
     config = load_config(CONFIGS / f"internlm2-chat-1_8b-{precision}.yaml")
     assert (config.scheme, config.max_prompt_len, config.max_seq_len) == (scheme, 1024, 2048)
-    assert config.output == Path("artifacts") / f"internlm2-chat-1_8b-{precision}-tp1-1024-2048"
+    assert config.output == Path("artifacts") / f"internlm2-chat-1_8b-{precision}"
     assert config.notices == ()
 
 
