@@ -8,7 +8,7 @@ import pytest
 from tvm.script import tirx as T
 
 from ilmari.kernels import linear_float, linear_int8
-from ilmari.kernels.isa import ISAS, choose_isa, fma, isa_named, splat
+from ilmari.kernels.isa import ISAS, choose_isa, fma, isa_named
 from ilmari.kernels.target import CPUINFO_NAMES, check_host, host_features, resolve_target
 
 CPUS = {
@@ -74,13 +74,13 @@ def multiply_add(isa, size):
     def kernel(A: T.Buffer((size,), "float32"), C: T.Buffer((size,), "float32"), Y: T.Buffer((size,), "float32")):
         for i in T.serial(size // lanes):
             Y[T.ramp(i * lanes, 1, lanes)] = fma(
-                isa, A[T.ramp(i * lanes, 1, lanes)], splat(T.float32(3.5), lanes), C[T.ramp(i * lanes, 1, lanes)]
+                isa, A[T.ramp(i * lanes, 1, lanes)], T.broadcast(T.float32(3.5), lanes), C[T.ramp(i * lanes, 1, lanes)]
             )
 
     return kernel
 
 
-def test_fma_and_splat_work_on_every_lane(isa, compiled, rng):
+def test_fma_works_on_every_lane(isa, compiled, rng):
     a, c = rng.standard_normal((2, 64)).astype(np.float32)
     y = np.full(64, np.nan, np.float32)
     compiled(multiply_add, 64)(a, c, y)

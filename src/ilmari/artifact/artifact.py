@@ -12,9 +12,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from ilmari.artifact import params
-from ilmari.artifact.manifest import FILE_NAME, FileRecord, Manifest, manifest_bytes, read_manifest
+from ilmari.artifact.manifest import FILE_NAME, Manifest, manifest_bytes, read_manifest
 from ilmari.errors import ArtifactError
 from ilmari.kernels.target import check_host
+from ilmari.report import Progress
 
 KERNELS = "kernels.o"
 TOKENIZER = "tokenizer"
@@ -51,14 +52,14 @@ class Artifact:
         artifact._check_digests("xxh3", xxhash.xxh3_128)
         return artifact
 
-    def verify(self, report: Callable[[int, int], None]) -> None:
-        """Check the SHA-256 of every file, and every tensor's shape and offset; report(done, total) counts bytes.
+    def verify(self, progress: Progress) -> None:
+        """Check the SHA-256 of every file, and every tensor's shape and offset; `progress` counts bytes.
 
         Raises:
             ArtifactError: naming the first file that is not as it was written.
         """
         self._check_sizes()
-        self._check_digests("sha256", hashlib.sha256, report)
+        self._check_digests("sha256", hashlib.sha256, progress)
         params.check_header(self.folder / params.FILE_NAME, self.manifest.plan)
 
     @property
@@ -85,15 +86,11 @@ class Artifact:
                     "compile the model again."
                 )
 
-    def _check_digests(
-        self, field: str, algorithm: Callable[[], Any], report: Callable[[int, int], None] | None = None
-    ) -> None:
+    def _check_digests(self, field: str, algorithm: Callable[[], Any], progress: Progress | None = None) -> None:
         total = sum(record.size for record in self.manifest.files)
         buffer = memoryview(bytearray(_CHUNK))
         done = 0
-
-        def check(record: FileRecord) -> None:
-            nonlocal done
+        for record in self.manifest.files:
             digest = algorithm()
             path = self.folder / record.path
             try:
@@ -101,8 +98,8 @@ class Artifact:
                     while size := file.readinto(buffer):
                         digest.update(buffer[:size])
                         done += size
-                        if report:
-                            report(done, total)
+                        if progress:
+                            progress(done, total)
             except OSError as error:
                 raise ArtifactError(
                     f"{path} cannot be read ({error.strerror}); give it back its permissions, or compile the model "
@@ -112,6 +109,3 @@ class Artifact:
                 raise ArtifactError(
                     f"{path} was altered since it was written: its {field} digest differs; compile the model again."
                 )
-
-        for record in self.manifest.files:
-            check(record)

@@ -33,13 +33,13 @@ class DecodeCost:
     """
 
     context: int
-    flops: int
-    bytes_read: int
+    flops_per_token: int
+    bytes_read_per_token: int
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One artifact. Sizes are in bytes, lengths in tokens; `obstacle` is why this host cannot run it, None if it can.
+    """One artifact. Sizes are in bytes, lengths in tokens; `reason` is why it does not run here, None if it does.
 
     `decode` gives the cost of the first token and of the last one that the artifact takes.
     """
@@ -53,7 +53,8 @@ class Summary:
     precision: Precision
     target: Target
     instruction_set: str
-    obstacle: str | None
+    runs_here: bool
+    reason: str | None
     max_prompt_len: int
     max_seq_len: int
     tp: int
@@ -65,6 +66,7 @@ class Summary:
 def summarize(artifact: Artifact) -> Summary:
     """Everything there is to know; reads no file but the manifest, and needs no CPU that can run the artifact."""
     manifest = artifact.manifest
+    reason = _reason(artifact)
     return Summary(
         name=manifest.name,
         folder=str(artifact.folder),
@@ -82,7 +84,8 @@ def summarize(artifact: Artifact) -> Summary:
         ),
         target=manifest.target,
         instruction_set=manifest.isa,
-        obstacle=_obstacle(artifact),
+        runs_here=reason is None,
+        reason=reason,
         max_prompt_len=manifest.max_prompt_len,
         max_seq_len=manifest.max_seq_len,
         tp=manifest.tp,
@@ -92,7 +95,7 @@ def summarize(artifact: Artifact) -> Summary:
     )
 
 
-def _obstacle(artifact: Artifact) -> str | None:
+def _reason(artifact: Artifact) -> str | None:
     try:
         check_host(artifact.manifest.target, str(artifact.folder))
     except TargetError as error:
@@ -105,6 +108,6 @@ def _decode_cost(plan: Plan, context: int) -> DecodeCost:
     weights = params.params_bytes(plan) - params.tensor_bytes(embedding)
     return DecodeCost(
         context,
-        flops=2 * macs_per_token(plan.config, context),
-        bytes_read=weights + context * kv_bytes_per_token(plan.config),
+        flops_per_token=2 * macs_per_token(plan.config, context),
+        bytes_read_per_token=weights + context * kv_bytes_per_token(plan.config),
     )

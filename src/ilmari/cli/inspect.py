@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -31,26 +31,13 @@ def inspect_command(folder: ArtifactArgument, as_json: JsonFlag = False) -> None
 
     summary = summarize(Artifact.open(folder))
     if as_json:
-        print(json.dumps(_json_object(summary), indent=2))
+        print(json.dumps(asdict(summary), indent=2))
         return
     typer.secho(printable(summary.name), bold=True)
     for rows in (_model(summary), _precision(summary), _target(summary), _cost(summary), _files(summary)):
         print()
         for label, value in rows:
             _print_row(label, value)
-
-
-def _json_object(summary: Summary) -> dict[str, Any]:
-    obstacle = summary.obstacle
-    return {
-        **{key: value for key, value in asdict(summary).items() if key != "obstacle"},
-        "runs_here": obstacle is None,
-        "reason": obstacle,
-        "decode": [
-            {"context": cost.context, "flops_per_token": cost.flops, "bytes_read_per_token": cost.bytes_read}
-            for cost in summary.decode
-        ],
-    }
 
 
 def _print_row(label: str, value: str) -> None:
@@ -100,7 +87,7 @@ def _target(summary: Summary) -> Rows:
         ("target", f"{summary.target.cpu} ({summary.target.arch})"),
         ("kernels", summary.instruction_set),
         ("CPU features", " ".join(summary.target.features) or "none beyond the architecture's own"),
-        ("runs here", "yes" if summary.obstacle is None else f"no: {summary.obstacle}"),
+        ("runs here", "yes" if summary.runs_here else f"no: {summary.reason}"),
     ]
 
 
@@ -109,8 +96,8 @@ def _cost(summary: Summary) -> Rows:
         ("longest prompt", f"{summary.max_prompt_len:,} tokens"),
         ("longest sequence", f"{summary.max_seq_len:,} tokens"),
         ("tensor parallel", f"{summary.tp} rank{'' if summary.tp == 1 else 's'}"),
-        ("FLOPs per token", _at_contexts(summary, lambda cost: si(cost.flops, "FLOP"))),
-        ("bytes read per token", _at_contexts(summary, lambda cost: si(cost.bytes_read, "B"))),
+        ("FLOPs per token", _at_contexts(summary, lambda cost: si(cost.flops_per_token, "FLOP"))),
+        ("bytes read per token", _at_contexts(summary, lambda cost: si(cost.bytes_read_per_token, "B"))),
     ]
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -19,9 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from ilmari.cli.units import si
-
-Report = Callable[[str, int, int], None]
-"""`report(step, done, total)`: steps come one after the other, and `done == total` ends one."""
+from ilmari.report import Report
 
 
 @contextmanager

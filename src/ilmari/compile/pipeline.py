@@ -21,12 +21,10 @@ from ilmari.kernels.plan import Plan
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.kernels.target import Target, resolve_target
 from ilmari.model.config import ModelConfig
+from ilmari.report import Progress, Report
 
 MAX_SEQ_LEN = 1 << 20
 """Tokens: with dynamic NTK a model has no limit of its own, but slots in the KV cache are numbered in 32 bits."""
-
-Report = Callable[[str, int, int], None]
-"""report(step, done, total): how far a named step is, in units of its own; done == total ends it."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,6 @@ def _check_lengths(config: CompileConfig, model: ModelConfig) -> None:
         )
 
 
-Progress = Callable[[int, int], None]
 Step = Callable[[Job, ArtifactWriter, Progress], None]
 
 

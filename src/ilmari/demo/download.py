@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ilmari import settings
-from ilmari.demo import Report
 from ilmari.errors import DownloadError, OutputError
+from ilmari.report import Report
 
 
 @dataclass(frozen=True)

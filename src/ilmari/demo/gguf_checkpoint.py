@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ilmari.demo import Report
 from ilmari.demo.gguf_file import GgufFile
 from ilmari.demo.gguf_tokenizer import read_tokenizer, tokenizer_config
 from ilmari.errors import CheckpointError, OutputError
+from ilmari.report import Report
 
 STEP = "convert the demo weights"
 WEIGHTS_FILE = "model.safetensors"

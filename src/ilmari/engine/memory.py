@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
+from ilmari.settings import CGROUP
+
 MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int | None:

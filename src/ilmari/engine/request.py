@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ilmari.engine.output import CompletionOutput, RequestOutput
 from ilmari.engine.sequence import Sequence
@@ -20,7 +20,7 @@ class Request:
     decoder: StreamDecoder
     stops: StopStrings
     text: str = ""
-    seen: int = field(default=0)
+    seen: int = 0
 
     @classmethod
     def start(cls, prompt: str | None, sequence: Sequence, tokenizer: Tokenizer) -> Request:

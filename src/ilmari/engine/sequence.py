@@ -14,7 +14,7 @@ from ilmari.engine.sampling_params import SamplingParams
 FinishReason = Literal["stop", "length", "abort"]
 
 
-@dataclass
+@dataclass(eq=False)  # two sequences are never the same one, whatever they hold
 class Sequence:
     """Tokens known so far, and what belongs to them.
 

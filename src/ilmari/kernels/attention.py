@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.isa import Isa, fma, splat
+from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
 from ilmari.kernels.numeric import exp, lane_max, lane_sum, widen
 
@@ -66,18 +66,18 @@ def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -
     def soften(r, visible, blocks, P, largest, total, correction):
         """P[r] = exp(P[r] - max) where the key is visible; the running maximum, sum and correction of the row."""
         part = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
-        part[T.ramp(0, 1, lanes)] = splat(T.float32(MASKED), lanes)
+        part[T.ramp(0, 1, lanes)] = T.broadcast(T.float32(MASKED), lanes)
         for j in T.serial(blocks * key_vectors):
             P[r, T.ramp(j * lanes, 1, lanes)] = T.Select(
                 T.ramp(j * lanes, 1, lanes) < T.broadcast(visible, lanes),
                 P[r, T.ramp(j * lanes, 1, lanes)],
-                splat(T.float32(MASKED), lanes),
+                T.broadcast(T.float32(MASKED), lanes),
             )
             part[T.ramp(0, 1, lanes)] = T.max(part[T.ramp(0, 1, lanes)], P[r, T.ramp(j * lanes, 1, lanes)])
         peak: T.let = T.max(largest[r], lane_max(part, lanes))
         correction[r, T.ramp(0, 1, lanes)] = exp(isa, T.broadcast(largest[r] - peak, lanes))
         largest[r] = peak
-        part[T.ramp(0, 1, lanes)] = splat(T.float32(0), lanes)
+        part[T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
         for j in T.serial(blocks * key_vectors):
             P[r, T.ramp(j * lanes, 1, lanes)] = exp(isa, P[r, T.ramp(j * lanes, 1, lanes)] - T.broadcast(peak, lanes))
             part[T.ramp(0, 1, lanes)] = part[T.ramp(0, 1, lanes)] + P[r, T.ramp(j * lanes, 1, lanes)]
@@ -142,7 +142,7 @@ def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -
                 largest[r] = T.float32(MASKED)
                 total[r] = T.float32(0)
                 for j in T.serial(value_vectors):
-                    O[r, T.ramp(j * lanes, 1, lanes)] = splat(T.float32(0), lanes)
+                    O[r, T.ramp(j * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
             for chunk in T.serial((length + CHUNK - 1) // CHUNK):
                 keys: T.let = T.min(length - chunk * CHUNK, CHUNK)
                 blocks: T.let = (keys + BLOCK_SIZE - 1) // BLOCK_SIZE

@@ -23,6 +23,7 @@ from ilmari.kernels.rmsnorm import rmsnorm
 from ilmari.kernels.rope_append import rope_append
 from ilmari.kernels.silu_multiply import silu_multiply
 from ilmari.kernels.target import Target, tvm_target
+from ilmari.report import Progress
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
@@ -50,21 +51,21 @@ def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
     return table
 
 
-def compile_kernels(plan: Plan, target: Target, report: Callable[[int, int], None]) -> bytes:
+def compile_kernels(plan: Plan, target: Target, progress: Progress) -> bytes:
     """Machine code of every kernel, as one object file; the same input gives the same bytes.
 
-    report(done, total) is called as kernels are generated; the compilation itself is the last step.
+    `progress` counts kernels as they are generated; the compilation itself is the last step.
     """
     table = kernels(plan)
     functions = {}
     for done, (name, generate) in enumerate(table.items()):
-        report(done, len(table) + 1)
+        progress(done, len(table) + 1)
         functions[name] = generate().with_attr("global_symbol", name)
-    report(len(table), len(table) + 1)
+    progress(len(table), len(table) + 1)
     executable = tvm.compile(tvm.IRModule(functions), target=tvm_target(target), tir_pipeline="tirx")
     with _object_file() as path:
         executable.mod.write_to_file(str(path), "o")
-        report(len(table) + 1, len(table) + 1)
+        progress(len(table) + 1, len(table) + 1)
         return path.read_bytes()
 
 

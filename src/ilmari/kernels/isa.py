@@ -63,13 +63,6 @@ def isa_named(name: str) -> Isa:
     return next(isa for isa in ISAS if isa.name == name)
 
 
-def splat(value: PrimExpr, lanes: int) -> PrimExpr:
-    """`value` in every lane."""
-    from tvm.script import tirx as T
-
-    return T.broadcast(value, lanes)
-
-
 def fma(isa: Isa, a: PrimExpr, b: PrimExpr, c: PrimExpr) -> PrimExpr:
     """a * b + c on float32 vectors, in one rounding where the CPU can."""
     from tvm.script import tirx as T

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tvm.script import tirx as T
 
-from ilmari.kernels.isa import Isa, fma, splat
+from ilmari.kernels.isa import Isa, fma
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,29 +29,29 @@ def widen(isa: Isa, x: PrimExpr, dtype: str) -> PrimExpr:
         return T.cast(x, f"float32x{lanes}")
     # Place exponent and mantissa where float32 has them; the product corrects the bias, for subnormals too.
     bits = T.cast(T.reinterpret(x, dtype=f"uint16x{lanes}"), f"uint32x{lanes}")
-    magnitude = (bits & splat(T.uint32(0x7FFF), lanes)) << splat(T.uint32(13), lanes)
-    scaled = T.reinterpret(magnitude, dtype=f"float32x{lanes}") * splat(T.float32(2.0**112), lanes)
-    sign = (bits & splat(T.uint32(0x8000), lanes)) << splat(T.uint32(16), lanes)
+    magnitude = (bits & T.broadcast(T.uint32(0x7FFF), lanes)) << T.broadcast(T.uint32(13), lanes)
+    scaled = T.reinterpret(magnitude, dtype=f"float32x{lanes}") * T.broadcast(T.float32(2.0**112), lanes)
+    sign = (bits & T.broadcast(T.uint32(0x8000), lanes)) << T.broadcast(T.uint32(16), lanes)
     return T.reinterpret(T.reinterpret(scaled, dtype=f"uint32x{lanes}") | sign, dtype=f"float32x{lanes}")
 
 
 def halve(isa: Isa, x: PrimExpr) -> PrimExpr:
     """float32 to float16, to nearest even; what float16 cannot hold becomes its largest number."""
     lanes = isa.lanes
-    largest = splat(T.float32(65504.0), lanes)
+    largest = T.broadcast(T.float32(65504.0), lanes)
     x = T.max(T.min(x, largest), -largest)
     if isa.native_half:
         return T.cast(x, f"float16x{lanes}")
 
     def u32(value: int) -> PrimExpr:
-        return splat(T.uint32(value), lanes)
+        return T.broadcast(T.uint32(value), lanes)
 
     bits = T.reinterpret(x, dtype=f"uint32x{lanes}")
     magnitude = bits & u32(0x7FFFFFFF)
     odd = (magnitude >> u32(13)) & u32(1)
     normal = (magnitude + u32(0xFFF) + odd - u32(112 << 23)) >> u32(13)
     # Adding one half leaves a subnormal's rounded multiple of 2**-24 in the low bits.
-    shifted = T.reinterpret(magnitude, dtype=f"float32x{lanes}") + splat(T.float32(0.5), lanes)
+    shifted = T.reinterpret(magnitude, dtype=f"float32x{lanes}") + T.broadcast(T.float32(0.5), lanes)
     subnormal = T.reinterpret(shifted, dtype=f"uint32x{lanes}") - u32(0x3F000000)
     half = T.Select(magnitude < u32(113 << 23), subnormal, normal) | ((bits >> u32(16)) & u32(0x8000))
     return T.reinterpret(T.cast(half, f"uint16x{lanes}"), dtype=f"float16x{lanes}")
@@ -81,15 +81,17 @@ def exp(isa: Isa, x: PrimExpr) -> PrimExpr:
     lanes = isa.lanes
 
     def f32(value: float) -> PrimExpr:
-        return splat(T.float32(value), lanes)
+        return T.broadcast(T.float32(value), lanes)
 
     clamped = T.max(T.min(x, f32(88.0)), f32(-87.0))
     # Truncation is the one rounding that every CPU has: shifted above zero it is floor(x log2 e + 1/2).
-    power = T.cast(fma(isa, clamped, f32(LOG2_E), f32(128.5)), f"int32x{lanes}") - splat(T.int32(128), lanes)
+    power = T.cast(fma(isa, clamped, f32(LOG2_E), f32(128.5)), f"int32x{lanes}") - T.broadcast(T.int32(128), lanes)
     n = T.cast(power, f"float32x{lanes}")
     r = fma(isa, n, f32(-LN_2_LOW), fma(isa, n, f32(-LN_2_HIGH), clamped))
     polynomial = f32(1 / 5040)
     for coefficient in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0):
         polynomial = fma(isa, polynomial, r, f32(coefficient))
-    scale = T.reinterpret((power + splat(T.int32(127), lanes)) << splat(T.int32(23), lanes), dtype=f"float32x{lanes}")
+    scale = T.reinterpret(
+        (power + T.broadcast(T.int32(127), lanes)) << T.broadcast(T.int32(23), lanes), dtype=f"float32x{lanes}"
+    )
     return T.Select(x < f32(-87.0), f32(0.0), polynomial * scale)

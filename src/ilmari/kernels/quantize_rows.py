@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.isa import Isa, fma, splat
+from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.numeric import lane_max
 from ilmari.kernels.plan import QUANTIZED_CHUNK as CHUNK
 from ilmari.kernels.schedule import PARALLEL_ROWS
@@ -42,11 +42,14 @@ def quantize_rows(isa: Isa, k: int) -> PrimFunc:
         for j in T.serial(k // lanes):
             # The cast truncates, and everything is positive here: this rounds to the nearest.
             level: T.let = fma(
-                isa, X[i, T.ramp(j * lanes, 1, lanes)], splat(factor, lanes), splat(T.float32(32768.5), lanes)
+                isa,
+                X[i, T.ramp(j * lanes, 1, lanes)],
+                T.broadcast(factor, lanes),
+                T.broadcast(T.float32(32768.5), lanes),
             )
             q: T.let = T.cast(level, f"int32x{lanes}")
-            Q[i, j, 0, T.ramp(0, 1, lanes)] = T.cast(q >> splat(T.int32(8), lanes), f"uint8x{lanes}")
-            Q[i, j, 1, T.ramp(0, 1, lanes)] = T.cast(q & splat(T.int32(255), lanes), f"uint8x{lanes}")
+            Q[i, j, 0, T.ramp(0, 1, lanes)] = T.cast(q >> T.broadcast(T.int32(8), lanes), f"uint8x{lanes}")
+            Q[i, j, 1, T.ramp(0, 1, lanes)] = T.cast(q & T.broadcast(T.int32(255), lanes), f"uint8x{lanes}")
 
     @T.prim_func
     def kernel(x: T.handle, q: T.handle, s: T.handle):

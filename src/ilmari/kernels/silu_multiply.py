@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.isa import Isa, splat
+from ilmari.kernels.isa import Isa
 from ilmari.kernels.numeric import exp
 from ilmari.kernels.schedule import PARALLEL_ROWS
 
@@ -24,7 +24,7 @@ def silu_multiply(isa: Isa, size: int, stride: int) -> PrimFunc:
     def row(i, X, Y):
         for j in T.serial(size // lanes):
             gate: T.let = X[i, T.ramp(j * lanes, 1, lanes)]
-            sigmoid: T.let = splat(T.float32(1), lanes) / (splat(T.float32(1), lanes) + exp(isa, -gate))
+            sigmoid: T.let = T.broadcast(T.float32(1), lanes) / (T.broadcast(T.float32(1), lanes) + exp(isa, -gate))
             Y[i, T.ramp(j * lanes, 1, lanes)] = gate * sigmoid * X[i, T.ramp(size + j * lanes, 1, lanes)]
 
     @T.prim_func
