@@ -4,17 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 
+from ilmari.kernels.form import CHUNK, CLASSES, GROUP, HALVES, PAIRS, Form
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.model.config import ModelConfig
 
-CPUS = {"avx512-vnni": "znver4", "avx2": "haswell", "generic": "x86-64"}
+CPUS = {"avx512-vnni-amd": "znver4", "avx512-vnni": "icelake-server", "avx2": "haswell", "generic": "x86-64"}
 """A CPU that gets each instruction set."""
 
 CONFIG = ModelConfig(
     architecture="test",
-    hidden_size=80,
+    hidden_size=96,
     intermediate_size=100,
     num_hidden_layers=1,
     num_attention_heads=3,
@@ -36,17 +37,70 @@ def linear_shape(isa: Isa, scheme: str, name: str, hidden: int) -> LinearShape:
 
 
 def packed_weight(weight: np.ndarray, shape: LinearShape) -> np.ndarray:
-    """[n, k] to [n/block, k/k_step, block*k_step]: number by number."""
+    """[n, k] to [n/block, k, block]: number by number."""
     packed = np.zeros(shape.packed, weight.dtype)
     n, k = np.indices(weight.shape)
-    packed[n // shape.block, k // shape.k_step, n % shape.block * shape.k_step + k % shape.k_step] = weight
+    packed[n // shape.block, k, n % shape.block] = weight
     return packed
 
 
-def packed_rows(x: np.ndarray) -> np.ndarray:
-    """Signed 16-bit integers [m, k] to [m, k/16, 2, 16]: high bytes and low bytes of x + 32768, number by number."""
-    packed = np.zeros((x.shape[0], x.shape[1] // 16, 2, 16), np.uint8)
-    m, k = np.indices(x.shape)
-    packed[m, k // 16, 0, k % 16] = (x + 32768) // 256
-    packed[m, k // 16, 1, k % 16] = (x + 32768) % 256
+def packed_bytes(weight: np.ndarray, shape: LinearShape) -> np.ndarray:
+    """[n, k] to [n/block, k/4, block*4], 128 added: number by number."""
+    packed = np.zeros(shape.packed, np.uint8)
+    n, k = np.indices(weight.shape)
+    run, half, place = k // 32, k % 32 // 16, k % 16
+    packed[n // shape.block, run * 8 + place // 2, n % shape.block * 4 + place % 2 * 2 + half] = (
+        weight.astype(int) + 128
+    )
     return packed
+
+
+def arrays(form: Form, isa: Isa, x: np.ndarray, scale: np.ndarray) -> list[np.ndarray]:
+    """Integers x [m, k] and scales [m, ...] as the arrays of a form, by its definition."""
+    if form is HALVES:
+        return [_halves(x), _byte_corrections(x), scale]
+    if form is PAIRS:
+        free = np.full((len(x), 32), 12345)
+        return [np.hstack([x, free]).astype(np.int16), _pair_corrections(x, isa.traded), scale]
+    return [_words(x), -128 * _group_sums(x), scale]
+
+
+def _words(x: np.ndarray) -> np.ndarray:
+    """Of each run of 32 bytes, byte i below byte 16 + i."""
+    m, k = x.shape
+    runs = (x & 255).reshape(m, k // 32, 2, 16)
+    return (runs[:, :, 0] | runs[:, :, 1] << 8).reshape(m, k // 2).astype(np.uint16)
+
+
+def _high_low(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    low = (x + 128) % 256 - 128
+    return (x - low) // 256, low
+
+
+def _halves(x: np.ndarray) -> np.ndarray:
+    m, k = x.shape
+    high, low = (_words(part).reshape(m, k // 32, 1, 16) for part in _high_low(x))
+    return np.concatenate([high, low], axis=2).reshape(m, k)
+
+
+def _byte_corrections(x: np.ndarray) -> np.ndarray:
+    return np.stack([-128 * part.sum(axis=1) for part in _high_low(x)], axis=1).astype(np.int32)
+
+
+def _group_sums(x: np.ndarray) -> np.ndarray:
+    starts = np.arange(0, x.shape[1], GROUP)
+    return np.add.reduceat(x, starts, axis=1).astype(np.int32)
+
+
+def _pair_corrections(x: np.ndarray, traded: int) -> np.ndarray:
+    """-128 times the sum of a chunk, less the products of the partners whose group's class is traded; modulo 2**32."""
+    m, k = x.shape
+    corrections = np.zeros((m, -(-k // CHUNK), CLASSES), np.int64)
+    for i in range(k):
+        corrections[:, i // CHUNK] -= 128 * x[:, i, None]
+        if i % 32 < 16:
+            group = i // 32 * 8 + i % 16 // 2
+            for column in range(CLASSES):
+                if (group + column) % CLASSES < traded:
+                    corrections[:, i // CHUNK, column] -= x[:, i] * x[:, i + 16]
+    return corrections.reshape(m, -1).astype(np.uint64).astype(np.uint32).view(np.int32)

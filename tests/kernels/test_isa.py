@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from tvm.script import tirx as T
 
-from ilmari.kernels import linear_float, linear_int8
+from ilmari.kernels import linear_float, linear_groups, linear_halves, linear_pairs
 from ilmari.kernels.isa import ISAS, choose_isa, fma, isa_named
 from ilmari.kernels.target import CPUINFO_NAMES, check_host, host_features, resolve_target
 
 CPUS = {
-    "znver4": "avx512-vnni",
-    "znver5": "avx512-vnni",
+    "znver4": "avx512-vnni-amd",
+    "znver5": "avx512-vnni-amd",
     "cascadelake": "avx512-vnni",
     "icelake-server": "avx512-vnni",
     "sapphirerapids": "avx512-vnni",
@@ -53,7 +53,10 @@ def test_table_is_consistent(isa):
     assert isa.lanes == lanes
     assert linear_float.ROWS * isa.vectors + 2 <= registers  # accumulators, a weight, an activation
     if isa.int8_dot:
-        assert linear_int8.ROWS * 2 * isa.vectors + isa.vectors + 1 <= registers
+        assert linear_halves.ROWS * 2 * isa.vectors + isa.vectors + 1 <= registers
+        # Weights in two vectors each, an activation's two words, and their sums with the weights.
+        assert linear_pairs.ROWS * isa.vectors + 2 * isa.vectors + 2 + 2 <= registers
+        assert linear_groups.ROWS * isa.vectors + isa.vectors + 1 <= registers
 
 
 def test_the_host_can_run_what_is_made_for_it():

@@ -22,7 +22,7 @@ FILE_NAME = "params/rank0.safetensors"
 PAGE = 4096
 """Bytes: where the first tensor begins is the same whatever the pages of the machine that writes or reads."""
 
-DTYPE_NAMES = {"float32": "F32", "float16": "F16", "int8": "I8", "int32": "I32"}
+DTYPE_NAMES = {"float32": "F32", "float16": "F16", "int8": "I8", "uint8": "U8"}
 
 
 def tensor_bytes(shape: TensorShape) -> int:

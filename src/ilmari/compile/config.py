@@ -25,8 +25,9 @@ class Recipe:
 class CompileConfig:
     """What one compilation needs.
 
-    `max_prompt_len` and `max_seq_len` are in tokens; `scheme` is "fp16" or "w8a16"; `output` is the artifact's folder;
-    `notices` are sentences about keys that have no effect. Relative paths are relative to the current folder.
+    `max_prompt_len` and `max_seq_len` are in tokens; `scheme` is one of `kernels.scheme.SCHEMES`; `output` is the
+    artifact's folder; `notices` are sentences about keys that have no effect. Relative paths are relative to the
+    current folder.
     """
 
     source: Path
@@ -51,10 +52,12 @@ class _Scheme:
 _SCHEMES = {
     "fp16": _Scheme("fp16"),
     "w8a16": _Scheme("int8"),
+    "w8a8": _Scheme("int8"),
     "w8a16_gptq": _Scheme("int8", "GPTQ", "--set frontend.quantize.type=w8a16"),
     "w16kv8": _Scheme("int8", "an int8 KV cache", "--set backend.dtype=fp16 --set frontend.quantize=null"),
 }
 _SCHEME_OF_DTYPE = {"fp16": "fp16", "int8": "w8a16"}
+_WITH_ACTIVATION = {(f"w8{old}", new): f"w8{new}" for old in ("a16", "a8") for new in ("a16", "a8")}
 
 _NO_EFFECT = {
     "frontend.model_kwargs.b2s": "it sets throughput against latency in serving, and nothing serves an artifact yet",
@@ -71,13 +74,13 @@ _NO_EFFECT = {
 }
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> CompileConfig:
+def load_config(path: Path, overrides: Sequence[str] = (), activation: str | None = None) -> CompileConfig:
     """Read a vendor YAML file, change it by `KEY=VALUE` overrides, and resolve it.
 
     Raises:
         ConfigError: as `parse_recipe` and `resolve`.
     """
-    return resolve(parse_recipe(path, overrides))
+    return resolve(parse_recipe(path, overrides), activation)
 
 
 def parse_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -101,8 +104,8 @@ def parse_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return Recipe(path, validate(tree, origin))
 
 
-def resolve(recipe: Recipe) -> CompileConfig:
-    """Turn a recipe into a compilation.
+def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
+    """Turn a recipe into a compilation; `activation`, "a16" or "a8", replaces what its scheme says.
 
     Raises:
         ConfigError: lengths that do not fit, keys that contradict each other, or a feature that is not there yet.
@@ -111,6 +114,8 @@ def resolve(recipe: Recipe) -> CompileConfig:
     prompt, sequence = _lengths(recipe)
     scheme = _scheme(recipe)
     _refuse_absent(recipe, scheme)
+    if activation is not None:
+        scheme = _with_activation(recipe, scheme, activation)
     given = [f"{key}." for key in given_keys(keys)]
     return CompileConfig(
         source=source,
@@ -156,6 +161,16 @@ def _scheme(recipe: Recipe) -> str:
             f"with {needed}; set `backend.dtype: {needed}`, or remove `frontend.quantize`."
         )
     return quantize.type
+
+
+def _with_activation(recipe: Recipe, scheme: str, activation: str) -> str:
+    try:
+        return _WITH_ACTIVATION[scheme, activation]
+    except KeyError:
+        raise ConfigError(
+            f"{recipe.source}: asks for {scheme}, and --activation {activation} goes with int8 weights; leave "
+            "--activation out, or set `backend.dtype: int8`."
+        ) from None
 
 
 def _refuse_absent(recipe: Recipe, scheme: str) -> None:

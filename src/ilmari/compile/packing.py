@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ilmari.kernels.form import RUN
 from ilmari.kernels.plan import LinearShape
 
 Number = TypeVar("Number", bound=np.generic)
@@ -19,10 +20,21 @@ def pad(array: NDArray[Number], *sizes: int) -> NDArray[Number]:
 
 
 def pack(weight: NDArray[Any], shape: LinearShape) -> NDArray[Any]:
-    """[rows, k] to [rows/block, k/k_step, block*k_step]: what one register tile reads in one step lies side by side.
+    """[rows, k] to [rows/block, k, block]: what one register tile reads in one step lies side by side.
 
     `rows` is a multiple of the block; `weight` may be part of a matrix, whole blocks of its rows.
     """
     rows, k = weight.shape
-    tiles = weight.reshape(rows // shape.block, shape.block, k // shape.k_step, shape.k_step)
-    return np.ascontiguousarray(tiles.transpose(0, 2, 1, 3)).reshape(rows // shape.block, *shape.packed[1:])
+    tiles = weight.reshape(rows // shape.block, shape.block, k)
+    return np.ascontiguousarray(tiles.transpose(0, 2, 1))
+
+
+def pack_bytes(weight: NDArray[np.int8], shape: LinearShape) -> NDArray[np.uint8]:
+    """[rows, k] to [rows/block, k/4, block*4], 128 added: four inputs of a channel, then of the next.
+
+    Of each run of 32 inputs, group g has inputs 2g, 16+2g, 2g+1 and 17+2g: see `kernels.form`.
+    """
+    rows, k = weight.shape
+    stored = weight.view(np.uint8) ^ 0x80
+    runs = stored.reshape(rows // shape.block, shape.block, k // RUN, 2, RUN // 4, 2)
+    return np.ascontiguousarray(runs.transpose(0, 2, 4, 1, 5, 3)).reshape(rows // shape.block, *shape.packed[1:])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilmari.checkpoint.checkpoint import Checkpoint
-from ilmari.compile.packing import pack, pad
+from ilmari.compile.packing import pack, pack_bytes, pad
 from ilmari.errors import CheckpointError
 from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.quant.round_to_nearest import round_to_nearest
@@ -19,7 +19,7 @@ from ilmari.quant.weight import ScaledWeight
 ROWS_AT_ONCE = 4096
 """Rows of the vocabulary's matrices in memory at a time; a multiple of every register tile."""
 
-ENCODERS: dict[str, Callable[[NDArray[np.float32]], ScaledWeight]] = {"fp16": scaled_half, "w8a16": round_to_nearest}
+ENCODERS: dict[str, Callable[[NDArray[np.float32]], ScaledWeight]] = {"float16": scaled_half, "int8": round_to_nearest}
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -68,12 +68,9 @@ def _linear(plan: Plan, name: str, weight: NDArray[np.float32]) -> Iterator[NDAr
 
 def _parts(plan: Plan, shape: LinearShape, weight: NDArray[np.float32]) -> list[NDArray[Any]]:
     """A padded weight [rows, k] as the tensors of `Plan.linear_tensors`."""
-    encoded = ENCODERS[plan.scheme.name](weight)
-    parts: list[NDArray[Any]] = [pack(encoded.values, shape), encoded.scale]
-    if plan.byte_dot:
-        # The high byte of an activation is stored with 128 added, which this takes back.
-        parts.append(128 * encoded.values.sum(axis=1, dtype=np.int32))
-    return parts
+    encoded = ENCODERS[plan.scheme.weights](weight)
+    packed = pack_bytes(encoded.values, shape) if plan.byte_dot else pack(encoded.values, shape)
+    return [packed, encoded.scale]
 
 
 def _embedding(rows: NDArray[np.float32], checkpoint: Checkpoint) -> NDArray[np.float16]:

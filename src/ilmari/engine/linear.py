@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ilmari.engine.workspace import Views
+from ilmari.kernels.form import Form
 from ilmari.kernels.library import KernelLibrary
 from ilmari.kernels.plan import Plan
 
@@ -19,15 +19,9 @@ class Linear:
     def __init__(
         self, plan: Plan, library: KernelLibrary, params: Mapping[str, tvm_ffi.Tensor], name: str, prefix: str = ""
     ) -> None:
-        self._kernel = library[f"linear_{name}"]
-        self._weights = [params[shape.name] for shape in plan.linear_tensors(name, prefix)]
-        self._k = plan.linears[name].k
-        self._quantize = library[f"quantize_{self._k}"] if plan.byte_dot else None
+        self._kernels = {form: library[f"linear_{name}_{form.name}"] for _, form in plan.forms}
+        self._weights = tuple(params[shape.name] for shape in plan.linear_tensors(name, prefix))
 
-    def __call__(self, x: tvm_ffi.Tensor, y: tvm_ffi.Tensor, views: Views) -> None:
-        """x [rows, k], y [rows, n], float32; `views` lends room for the quantized activations."""
-        if self._quantize is None:
-            self._kernel(x, *self._weights, y)
-            return
-        self._quantize(x, views.quantized[self._k], views.row_scale)
-        self._kernel(views.quantized[self._k], *self._weights, views.row_scale, y)
+    def __call__(self, form: Form, x: tuple[tvm_ffi.Tensor, ...], y: tvm_ffi.Tensor) -> None:
+        """x: the arrays of `form` for k inputs; y [rows, n] float32."""
+        self._kernels[form](*x, *self._weights, y)

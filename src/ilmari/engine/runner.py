@@ -13,6 +13,7 @@ from ilmari.engine.batch import Batch, Tiles
 from ilmari.engine.kv_cache import KvCache
 from ilmari.engine.linear import Linear
 from ilmari.engine.workspace import Views, Workspace
+from ilmari.kernels.form import FLOAT32
 from ilmari.kernels.library import KernelLibrary, aligned_zeros, tensor
 
 if TYPE_CHECKING:
@@ -46,10 +47,12 @@ class Runner:
         self._workspace = Workspace(self.plan, max_rows)
         self._logits = aligned_zeros((0, self.plan.linears["head"].n), np.float32)
         self._embedding = self.library["embedding"]
-        self._rmsnorm = self.library["rmsnorm"]
+        forms = [form for _, form in self.plan.forms]
+        self._norm = {form: self.library[f"norm_{form.name}"] for form in forms}
+        self._copy = {form: self.library[f"copy_{form.name}"] for form in forms if form is not FLOAT32}
+        self._silu = {form: self.library[f"silu_{form.name}"] for form in forms}
         self._rope_append = self.library["rope_append"]
         self._attention = {True: self.library["attention_decode"], False: self.library["attention_prefill"]}
-        self._silu_multiply = self.library["silu_multiply"]
 
     def forward(self, batch: Batch, cache: KvCache) -> NDArray[np.float32]:
         """Logits [outputs, vocab] of the batch's output rows; the array is valid until the next call.
@@ -68,13 +71,15 @@ class Runner:
                 self._attend(views, batch, cache, index, batch.output_tiles, single=True)
             else:
                 self._attend(views, batch, cache, index, batch.tiles, single=batch.single)
-            layer.o(views.attended, views.hidden, views)
+            if views.form is not FLOAT32:
+                self._copy[views.form](views.attended, *views.mixed)
+            layer.o(views.form, views.mixed, views.hidden)
             self._feed_forward(layer, views)
         return self._project_to_vocabulary(views, len(batch.outputs))
 
     def _project(self, layer: Layer, views: Views, batch: Batch, cache: KvCache, index: int) -> None:
-        self._rmsnorm(views.hidden, layer.attention_norm, views.normed)
-        layer.qkv(views.normed, views.qkv, views)
+        self._norm[views.form](views.hidden, layer.attention_norm, *views.normed)
+        layer.qkv(views.form, views.normed, views.qkv)
         self._rope_append(views.qkv, batch.cos, batch.sin, batch.slots, views.q, cache.keys[index], cache.values[index])
 
     def _attend(self, views: Views, batch: Batch, cache: KvCache, index: int, tiles: Tiles, *, single: bool) -> None:
@@ -91,10 +96,10 @@ class Runner:
         )
 
     def _feed_forward(self, layer: Layer, views: Views) -> None:
-        self._rmsnorm(views.hidden, layer.ffn_norm, views.normed)
-        layer.gate_up(views.normed, views.gate_up, views)
-        self._silu_multiply(views.gate_up, views.activated)
-        layer.down(views.activated, views.hidden, views)
+        self._norm[views.form](views.hidden, layer.ffn_norm, *views.normed)
+        layer.gate_up(views.form, views.normed, views.gate_up)
+        self._silu[views.form](views.gate_up, *views.activated)
+        layer.down(views.form, views.activated, views.hidden)
 
     def _keep_outputs(self, batch: Batch) -> Views:
         for buffer in (self._workspace.hidden, self._workspace.q):
@@ -105,6 +110,6 @@ class Runner:
         if len(self._logits) < rows:
             self._logits = aligned_zeros((rows, self._logits.shape[1]), np.float32)
         logits = self._logits[:rows]
-        self._rmsnorm(views.hidden, self.params["norm"], views.normed)
-        self._head(views.normed, tensor(logits), views)
+        self._norm[views.form](views.hidden, self.params["norm"], *views.normed)
+        self._head(views.form, views.normed, tensor(logits))
         return logits[:, : self.plan.config.vocab_size]

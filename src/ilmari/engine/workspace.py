@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ilmari.kernels.form import FLOAT32, Form
 from ilmari.kernels.library import aligned_zeros, tensor
-from ilmari.kernels.plan import QUANTIZED_CHUNK, Plan
+from ilmari.kernels.plan import Plan
 
 if TYPE_CHECKING:
     import tvm_ffi
@@ -18,21 +19,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Views:
-    """The first rows of every buffer, for kernels; all float32 but `quantized`.
+    """The first rows of every buffer, for kernels.
 
-    hidden: the residual stream; normed: its norm; qkv, q, attended, gate_up, activated: as the kernels of those names
-    write them; quantized: by input width, the bytes of an int8 product's activations; row_scale: their scales.
+    hidden: the residual stream; qkv, q, attended, gate_up: as the kernels of those names write them; all float32.
+    form: how the linear layers' inputs lie in memory at this number of rows. normed, mixed, activated: those inputs,
+    the arrays of `form` each: the norm of hidden, what was attended to, and the feed-forward block's gated activations.
     """
 
     hidden: tvm_ffi.Tensor
-    normed: tvm_ffi.Tensor
     qkv: tvm_ffi.Tensor
     q: tvm_ffi.Tensor
     attended: tvm_ffi.Tensor
     gate_up: tvm_ffi.Tensor
-    activated: tvm_ffi.Tensor
-    row_scale: tvm_ffi.Tensor
-    quantized: dict[int, tvm_ffi.Tensor]
+    form: Form
+    normed: tuple[tvm_ffi.Tensor, ...]
+    mixed: tuple[tvm_ffi.Tensor, ...]
+    activated: tuple[tvm_ffi.Tensor, ...]
 
 
 class Workspace:
@@ -40,32 +42,40 @@ class Workspace:
 
     def __init__(self, plan: Plan, rows: int) -> None:
         config = plan.config
+        self._plan = plan
 
         def buffer(columns: int) -> NDArray[np.float32]:
             return aligned_zeros((rows, columns), np.float32)
 
+        def inputs(k: int) -> dict[Form, tuple[NDArray[Any], ...]]:
+            return {
+                form: tuple(aligned_zeros((rows, part.columns(k)), part.dtype) for part in form.parts)
+                for _, form in plan.forms
+            }
+
         self.hidden = buffer(config.hidden_size)
         self.q = buffer(config.q_size)
-        self._normed = buffer(config.hidden_size)
         self._qkv = buffer(plan.linears["qkv"].n)
         self._attended = buffer(config.q_size)
         self._gate_up = buffer(plan.linears["gate_up"].n)
-        self._activated = buffer(plan.intermediate)
-        self._row_scale = aligned_zeros((rows,), np.float32)
-        widths = {shape.k for shape in plan.linears.values()} if plan.byte_dot else set()
-        self._quantized = {k: aligned_zeros((rows, k // QUANTIZED_CHUNK, 2, QUANTIZED_CHUNK), np.uint8) for k in widths}
+        self._normed = inputs(config.hidden_size)
+        self._mixed = inputs(config.q_size)
+        if FLOAT32 in self._mixed:
+            self._mixed[FLOAT32] = (self._attended,)  # as it is
+        self._activated = inputs(plan.intermediate)
         # Decoding asks for the same few sizes again and again.
         self.views = lru_cache(maxsize=64)(self._views)
 
     def _views(self, rows: int) -> Views:
+        form = self._plan.form(rows)
         return Views(
             hidden=tensor(self.hidden[:rows]),
-            normed=tensor(self._normed[:rows]),
             qkv=tensor(self._qkv[:rows]),
             q=tensor(self.q[:rows]),
             attended=tensor(self._attended[:rows]),
             gate_up=tensor(self._gate_up[:rows]),
-            activated=tensor(self._activated[:rows]),
-            row_scale=tensor(self._row_scale[:rows]),
-            quantized={k: tensor(array[:rows]) for k, array in self._quantized.items()},
+            form=form,
+            normed=tuple(tensor(array[:rows]) for array in self._normed[form]),
+            mixed=tuple(tensor(array[:rows]) for array in self._mixed[form]),
+            activated=tuple(tensor(array[:rows]) for array in self._activated[form]),
         )

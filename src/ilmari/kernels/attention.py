@@ -81,7 +81,7 @@ def attention(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -
         for j in T.serial(blocks * key_vectors):
             P[r, T.ramp(j * lanes, 1, lanes)] = exp(isa, P[r, T.ramp(j * lanes, 1, lanes)] - T.broadcast(peak, lanes))
             part[T.ramp(0, 1, lanes)] = part[T.ramp(0, 1, lanes)] + P[r, T.ramp(j * lanes, 1, lanes)]
-        total[r] = total[r] * correction[r, 0] + lane_sum(part, lanes)
+        total[r] = total[r] * correction[r, 0] + lane_sum(part, range(lanes))
 
     @T.inline
     def mix(row0, j, h, owner, chunk, keys, table, P, V, correction, O):

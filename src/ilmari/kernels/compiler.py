@@ -15,10 +15,14 @@ import tvm
 from ilmari.kernels.attention import attention
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.embedding import embedding
+from ilmari.kernels.form import FLOAT32, GROUPS, HALVES, PAIRS, Form
+from ilmari.kernels.isa import Isa
 from ilmari.kernels.linear_float import linear_float
-from ilmari.kernels.linear_int8 import linear_int8
-from ilmari.kernels.plan import Plan
-from ilmari.kernels.quantize_rows import quantize_rows
+from ilmari.kernels.linear_groups import linear_groups
+from ilmari.kernels.linear_halves import linear_halves
+from ilmari.kernels.linear_pairs import linear_pairs
+from ilmari.kernels.plan import LinearShape, Plan
+from ilmari.kernels.quantize import norm_quantize, quantize, silu_quantize
 from ilmari.kernels.rmsnorm import rmsnorm
 from ilmari.kernels.rope_append import rope_append
 from ilmari.kernels.silu_multiply import silu_multiply
@@ -29,25 +33,39 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 
+LINEARS: dict[Form, Callable[[Isa, LinearShape], PrimFunc]] = {
+    HALVES: linear_halves,
+    PAIRS: linear_pairs,
+    GROUPS: linear_groups,
+}
+
+
 def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
-    """Every kernel of a model by the name the runner calls it, as a thunk: generating one takes a moment."""
+    """Every kernel of a model by the name the runner calls it, as a thunk: generating one takes a moment.
+
+    A linear layer's kernel is named after the layer and the form of its input; what makes the input, likewise.
+    """
     config, isa = plan.config, plan.isa
     heads, kv_heads, head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+    hidden, eps, intermediate = config.hidden_size, config.rms_norm_eps, plan.intermediate
     qkv, gate_up = plan.linears["qkv"], plan.linears["gate_up"]
     table: dict[str, Callable[[], PrimFunc]] = {
-        "embedding": partial(embedding, isa, config.vocab_size, config.hidden_size),
-        "rmsnorm": partial(rmsnorm, isa, config.hidden_size, config.rms_norm_eps),
+        "embedding": partial(embedding, isa, config.vocab_size, hidden),
         "rope_append": partial(rope_append, isa, heads, kv_heads, head_dim, qkv.n),
         "attention_prefill": partial(attention, isa, heads, kv_heads, head_dim, tile_tokens(config.q_per_kv)),
         "attention_decode": partial(attention, isa, heads, kv_heads, head_dim, 1),
-        "silu_multiply": partial(silu_multiply, isa, plan.intermediate, gate_up.n),
     }
-    for name, shape in plan.linears.items():
-        if plan.byte_dot:
-            table[f"linear_{name}"] = partial(linear_int8, isa, shape)
-            table[f"quantize_{shape.k}"] = partial(quantize_rows, isa, shape.k)
+    for _, form in plan.forms:
+        if form is FLOAT32:
+            table["norm_float32"] = partial(rmsnorm, isa, hidden, eps)
+            table["silu_float32"] = partial(silu_multiply, isa, intermediate, gate_up.n)
         else:
-            table[f"linear_{name}"] = partial(linear_float, isa, shape, plan.scheme.weights)
+            table[f"norm_{form.name}"] = partial(norm_quantize, isa, form, hidden, eps)
+            table[f"copy_{form.name}"] = partial(quantize, isa, form, config.q_size)
+            table[f"silu_{form.name}"] = partial(silu_quantize, isa, form, intermediate, gate_up.n)
+        for name, shape in plan.linears.items():
+            linear = partial(linear_float, dtype=plan.scheme.weights) if form is FLOAT32 else LINEARS[form]
+            table[f"linear_{name}_{form.name}"] = partial(linear, isa, shape)
     return table
 
 

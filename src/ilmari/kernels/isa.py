@@ -19,6 +19,7 @@ class Isa:
     lanes: float32 numbers in a vector register. vectors: vectors of output channels in the register tile of a
     matrix product, so that the accumulators and their operands fit into the register file.
     int8_dot: bytes are multiplied and summed by fours in one instruction (VNNI).
+    traded: of four groups of inputs, how many `linear_pairs` computes with half the multiplications and more additions.
     native_half: the CPU converts float16 vectors by itself.
     features: LLVM's names of what the code uses beyond the architecture's baseline.
     """
@@ -27,28 +28,43 @@ class Isa:
     lanes: int
     vectors: int
     int8_dot: bool
+    traded: int
     native_half: bool
     features: frozenset[str]
 
 
+AVX512_VNNI = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx2", "fma", "f16c"})
+
 ISAS: tuple[Isa, ...] = (
+    Isa(
+        # AMD's cores, and no others, have sse4a; they add vectors on other ports than they multiply on.
+        name="avx512-vnni-amd",
+        lanes=16,
+        vectors=4,
+        int8_dot=True,
+        traded=3,
+        native_half=True,
+        features=AVX512_VNNI | {"sse4a"},
+    ),
     Isa(
         name="avx512-vnni",
         lanes=16,
         vectors=4,
         int8_dot=True,
+        traded=0,
         native_half=True,
-        features=frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx2", "fma", "f16c"}),
+        features=AVX512_VNNI,
     ),
     Isa(
         name="avx2",
         lanes=8,
         vectors=2,
         int8_dot=False,
+        traded=0,
         native_half=True,
         features=frozenset({"avx2", "fma", "f16c"}),
     ),
-    Isa(name="generic", lanes=4, vectors=2, int8_dot=False, native_half=False, features=frozenset()),
+    Isa(name="generic", lanes=4, vectors=2, int8_dot=False, traded=0, native_half=False, features=frozenset()),
 )
 """Best first: the first whose features the target has is used."""
 

@@ -12,7 +12,7 @@ from tvm.script import tirx as T
 from ilmari.kernels.isa import Isa, fma
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tvm.tirx import Buffer, PrimExpr
 
@@ -57,9 +57,17 @@ def halve(isa: Isa, x: PrimExpr) -> PrimExpr:
     return T.reinterpret(T.cast(half, f"uint16x{lanes}"), dtype=f"float16x{lanes}")
 
 
-def lane_sum(buffer: Buffer, lanes: int) -> PrimExpr:
-    """The sum of the first `lanes` numbers of a local buffer, pairwise."""
-    return _fold(lambda a, b: a + b, [buffer[i] for i in range(lanes)])
+def nearest(isa: Isa, x: PrimExpr, factor: PrimExpr) -> PrimExpr:
+    """x * factor to the nearest integer, int32; for magnitudes up to 32767, `factor` a scalar."""
+    lanes = isa.lanes
+    # Truncation rounds to the nearest where everything is positive and shifted by a half.
+    shifted = fma(isa, x, T.broadcast(factor, lanes), T.broadcast(T.float32(32768.5), lanes))
+    return T.cast(shifted, f"int32x{lanes}") - T.broadcast(T.int32(32768), lanes)
+
+
+def lane_sum(buffer: Buffer, lanes: Iterable[int]) -> PrimExpr:
+    """The sum of a local buffer's numbers at `lanes`, pairwise."""
+    return _fold(lambda a, b: a + b, [buffer[i] for i in lanes])
 
 
 def lane_max(buffer: Buffer, lanes: int) -> PrimExpr:
@@ -69,7 +77,8 @@ def lane_max(buffer: Buffer, lanes: int) -> PrimExpr:
 
 def _fold(combine: Callable[[PrimExpr, PrimExpr], PrimExpr], terms: list[PrimExpr]) -> PrimExpr:
     while len(terms) > 1:
-        terms = [combine(a, b) for a, b in zip(terms[::2], terms[1::2], strict=True)]
+        rest = terms[len(terms) // 2 * 2 :]
+        terms = [combine(a, b) for a, b in zip(terms[::2], terms[1::2], strict=False)] + rest
     return terms[0]
 
 

@@ -3,18 +3,23 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from ilmari.kernels.form import FLOAT32, GROUPS, HALVES, PAIRS, RUN, Form
 from ilmari.kernels.isa import Isa
+from ilmari.kernels.schedule import MANY_ROWS
 from ilmari.kernels.scheme import Scheme
 from ilmari.model.config import ModelConfig
 
-PADDING = 16
+PADDING = RUN
 """Feature sizes are padded with zeros to a multiple of this: whole vectors on every CPU, tensors of whole 64 bytes."""
 
 BYTE_DOT_STEP = 4
 """Inputs of one channel that lie side by side where products are byte dots: what one lane multiplies and sums."""
 
-QUANTIZED_CHUNK = 16
-"""Activations as 16-bit integers: the high bytes of this many, then their low bytes, lie side by side."""
+INTEGER_FORMS: dict[int, tuple[tuple[int, Form], ...]] = {
+    16: ((1, HALVES), (MANY_ROWS, PAIRS)),
+    8: ((1, GROUPS),),
+}
+"""By bits of an activation: the form of a step's activations, by the rows from which on it is used."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,22 @@ class Plan:
 
     @property
     def byte_dot(self) -> bool:
-        """Whether linear layers multiply 16-bit integer activations by bytes, rather than float32 ones."""
+        """Whether linear layers multiply integer activations by bytes, rather than float32 ones."""
         return self.scheme.weights == "int8" and self.isa.int8_dot
+
+    @property
+    def forms(self) -> tuple[tuple[int, Form], ...]:
+        """Forms of the linear layers' inputs, each with the rows of a step from which on it is used, ascending."""
+        return INTEGER_FORMS[self.scheme.activation_bits] if self.byte_dot else ((1, FLOAT32),)
+
+    def form(self, rows: int) -> Form:
+        """The form for a step of `rows` rows."""
+        return next(form for least, form in reversed(self.forms) if rows >= least)
 
     @property
     def activation(self) -> str:
         """Precision of the linear layers' inputs, for people."""
-        return "16-bit integers, one scale per token" if self.byte_dot else "float32"
+        return self.forms[0][1].description
 
     @property
     def intermediate(self) -> int:
@@ -114,16 +128,13 @@ class Plan:
             *self.linear_tensors("head"),
         )
 
-    def linear_tensors(self, name: str, prefix: str = "") -> tuple[TensorShape, ...]:
-        """Weight of a linear layer and its scale per channel; with byte dots also 128 times each channel's sum."""
+    def linear_tensors(self, name: str, prefix: str = "") -> tuple[TensorShape, TensorShape]:
+        """Weight of a linear layer and its scale per channel. Bytes for dot products have 128 added."""
         shape = self.linears[name]
-        tensors = [
-            TensorShape(f"{prefix}{name}.weight", shape.packed, self.scheme.weights),
+        return (
+            TensorShape(f"{prefix}{name}.weight", shape.packed, "uint8" if self.byte_dot else self.scheme.weights),
             TensorShape(f"{prefix}{name}.scale", (shape.n,), "float32"),
-        ]
-        if self.byte_dot:
-            tensors.append(TensorShape(f"{prefix}{name}.sum", (shape.n,), "int32"))
-        return tuple(tensors)
+        )
 
 
 def padded(size: int, multiple: int) -> int:

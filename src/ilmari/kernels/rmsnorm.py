@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tvm.script import tirx as T
@@ -16,21 +16,28 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 
-def rmsnorm(isa: Isa, hidden: int, eps: float) -> PrimFunc:
-    """Y[m, hidden] = X / sqrt(mean(X**2) + eps) * weight[hidden], all float32."""
+def norm_row(isa: Isa, hidden: int, eps: float) -> Any:
+    """Inline: Y[o] = X[i] / sqrt(mean(X[i]**2) + eps) * weight, rows of [..., hidden], float32."""
     lanes = isa.lanes
 
     @T.inline
-    def row(i, X, weight, Y):
+    def row(i, X, weight, o, Y):
         square = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
         square[T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
         for j in T.serial(hidden // lanes):
             x: T.let = X[i, T.ramp(j * lanes, 1, lanes)]
             square[T.ramp(0, 1, lanes)] = fma(isa, x, x, square[T.ramp(0, 1, lanes)])
-        factor: T.let = T.float32(1) / T.sqrt(lane_sum(square, lanes) / T.float32(hidden) + T.float32(eps))
+        factor: T.let = T.float32(1) / T.sqrt(lane_sum(square, range(lanes)) / T.float32(hidden) + T.float32(eps))
         for j in T.serial(hidden // lanes):
             normal: T.let = X[i, T.ramp(j * lanes, 1, lanes)] * T.broadcast(factor, lanes)
-            Y[i, T.ramp(j * lanes, 1, lanes)] = normal * weight[T.ramp(j * lanes, 1, lanes)]
+            Y[o, T.ramp(j * lanes, 1, lanes)] = normal * weight[T.ramp(j * lanes, 1, lanes)]
+
+    return row
+
+
+def rmsnorm(isa: Isa, hidden: int, eps: float) -> PrimFunc:
+    """Y[m, hidden] = X / sqrt(mean(X**2) + eps) * weight[hidden], all float32."""
+    row = norm_row(isa, hidden, eps)
 
     @T.prim_func
     def kernel(x: T.handle, weight: T.Buffer((hidden,), "float32"), y: T.handle):
@@ -39,10 +46,10 @@ def rmsnorm(isa: Isa, hidden: int, eps: float) -> PrimFunc:
         Y = T.match_buffer(y, (m, hidden), "float32")
         if m < PARALLEL_ROWS:
             for i in T.serial(m):
-                row(i, X, weight, Y)
+                row(i, X, weight, i, Y)
         else:
             for i in T.parallel(m):
-                row(i, X, weight, Y)
+                row(i, X, weight, i, Y)
 
     return kernel
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tvm.script import tirx as T
@@ -16,16 +16,23 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 
-def silu_multiply(isa: Isa, size: int, stride: int) -> PrimFunc:
-    """Y[m, size] = g / (1 + exp(-g)) * u with g = X[:, :size], u = X[:, size:2*size]; X is [m, stride], float32."""
+def silu_row(isa: Isa, size: int) -> Any:
+    """Inline: Y[o] = g / (1 + exp(-g)) * u with g = X[i, :size], u = X[i, size:2*size], float32."""
     lanes = isa.lanes
 
     @T.inline
-    def row(i, X, Y):
+    def row(i, X, o, Y):
         for j in T.serial(size // lanes):
             gate: T.let = X[i, T.ramp(j * lanes, 1, lanes)]
             sigmoid: T.let = T.broadcast(T.float32(1), lanes) / (T.broadcast(T.float32(1), lanes) + exp(isa, -gate))
-            Y[i, T.ramp(j * lanes, 1, lanes)] = gate * sigmoid * X[i, T.ramp(size + j * lanes, 1, lanes)]
+            Y[o, T.ramp(j * lanes, 1, lanes)] = gate * sigmoid * X[i, T.ramp(size + j * lanes, 1, lanes)]
+
+    return row
+
+
+def silu_multiply(isa: Isa, size: int, stride: int) -> PrimFunc:
+    """Y[m, size] = g / (1 + exp(-g)) * u with g = X[:, :size], u = X[:, size:2*size]; X is [m, stride], float32."""
+    row = silu_row(isa, size)
 
     @T.prim_func
     def kernel(x: T.handle, y: T.handle):
@@ -34,10 +41,10 @@ def silu_multiply(isa: Isa, size: int, stride: int) -> PrimFunc:
         Y = T.match_buffer(y, (m, size), "float32")
         if m < PARALLEL_ROWS:
             for i in T.serial(m):
-                row(i, X, Y)
+                row(i, X, i, Y)
         else:
             for i in T.parallel(m):
-                row(i, X, Y)
+                row(i, X, i, Y)
 
     return kernel
 

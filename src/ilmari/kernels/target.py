@@ -21,6 +21,7 @@ CPUINFO_NAMES = {
     "ssse3": "ssse3",
     "sse4.1": "sse4_1",
     "sse4.2": "sse4_2",
+    "sse4a": "sse4a",
     "popcnt": "popcnt",
     "avx": "avx",
     "f16c": "f16c",

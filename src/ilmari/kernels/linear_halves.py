@@ -1,0 +1,101 @@
+"""Linear layer with int8 weights and 16-bit activations for few rows: two byte dot products per multiply-add.
+
+Each byte of the weights is read once and used as it is, so a step of one token runs at the memory's speed. Both sums
+are exact in int32 up to K = 65,536: the only errors are the rounding of x to 16 bits, and of the result to float32.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tvm.script import tirx as T
+
+from ilmari.kernels.byte_dot import dot_bytes, every_lane
+from ilmari.kernels.form import HALVES, RUN
+from ilmari.kernels.isa import Isa
+from ilmari.kernels.plan import LinearShape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tvm.tirx import PrimFunc
+
+ROWS = 3  # tokens in a register tile: two accumulators each
+STEPS = RUN // 4
+
+
+def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
+    """Y[m, n] (+)= scale[m] * channel_scale[n] * (256 * X[m, high] + X[m, low]) @ W.T
+
+    X, correction and scale are the form `halves`; W is [n/block, k/4, block*4] uint8 (see `packing`). Y is float32;
+    `accumulate` adds to it: the residual.
+    """
+    lanes, block = isa.lanes, shape.block
+    n, k, accumulate, vectors = shape.n, shape.k, shape.accumulate, block // lanes
+    bytes_ = lanes * 4
+    values, corrections, scales = (part.columns(k) for part in HALVES.parts)
+
+    @T.inline
+    def tile(rows, first, nb, X, correction, scale, W, channel_scale, Y):
+        acc = T.alloc_buffer((rows * 2 * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
+        for i in T.unroll(rows * 2):
+            for j in T.unroll(vectors):
+                acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = T.broadcast(correction[first + i // 2, i % 2], lanes)
+        for run in T.serial(k // RUN):
+            for step in T.unroll(STEPS):
+                for i in T.unroll(rows * 2):
+                    for j in T.unroll(vectors):
+                        acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dot_bytes(
+                            acc[T.ramp((i * vectors + j) * lanes, 1, lanes)],
+                            W[nb, run * STEPS + step, T.ramp(j * bytes_, 1, bytes_)],
+                            every_lane(
+                                X[first + i // 2, T.ramp(run * RUN + i % 2 * (RUN // 2) + step * 2, 1, 2)],
+                                f"int8x{bytes_}",
+                                lanes,
+                            ),
+                        )
+        for i in T.unroll(rows):
+            for j in T.unroll(vectors):
+                columns: T.let = nb * block + j * lanes
+                high: T.let = T.cast(acc[T.ramp((2 * i * vectors + j) * lanes, 1, lanes)], f"float32x{lanes}")
+                low: T.let = T.cast(acc[T.ramp(((2 * i + 1) * vectors + j) * lanes, 1, lanes)], f"float32x{lanes}")
+                total: T.let = high * T.broadcast(T.float32(256), lanes) + low
+                value: T.let = (
+                    total * channel_scale[T.ramp(columns, 1, lanes)] * T.broadcast(scale[first + i, 0], lanes)
+                )
+                if accumulate:
+                    Y[first + i, T.ramp(columns, 1, lanes)] = Y[first + i, T.ramp(columns, 1, lanes)] + value
+                else:
+                    Y[first + i, T.ramp(columns, 1, lanes)] = value
+
+    @T.prim_func
+    def kernel(
+        x: T.handle,
+        c: T.handle,
+        s: T.handle,
+        W: T.Buffer((n // block, k // 4, block * 4), "uint8"),
+        channel_scale: T.Buffer((n,), "float32"),
+        y: T.handle,
+    ):
+        m = T.int32()
+        X = T.match_buffer(x, (m, values), "uint16")
+        correction = T.match_buffer(c, (m, corrections), "int32")
+        scale = T.match_buffer(s, (m, scales), "float32")
+        Y = T.match_buffer(y, (m, n), "float32")
+        for nb in T.parallel(n // block):
+            for mb in T.serial(m // ROWS):
+                tile(ROWS, mb * ROWS, nb, X, correction, scale, W, channel_scale, Y)
+            if m % ROWS == 2:
+                tile(2, m - 2, nb, X, correction, scale, W, channel_scale, Y)
+            if m % ROWS == 1:
+                tile(1, m - 1, nb, X, correction, scale, W, channel_scale, Y)
+
+    return kernel
+
+
+def linear_int16_reference(
+    x: NDArray[np.int64], weight: NDArray[np.int8], scale: NDArray[np.float32], channel_scale: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """What `linear_halves` and `linear_pairs` compute, from integers x [m, k] and the weight [n, k] as it was."""
+    factor = np.outer(scale.astype(np.float64), channel_scale.astype(np.float64))
+    return (x @ weight.astype(np.int64).T) * factor
