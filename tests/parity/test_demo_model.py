@@ -31,17 +31,21 @@ PROMPTS = [
 ]
 
 Record = Callable[[str, object], None]
-CompileDemo = Callable[[str], LLM]
+CompileDemo = Callable[..., LLM]
 
 
 @pytest.fixture(scope="module")
 def compile_demo(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CompileDemo]:
-    """compile_demo(dtype): the model by the demo's own recipe, for prompts up to 1,024 tokens."""
-    folder = tmp_path_factory.mktemp("artifacts")
-    yield lambda dtype: LLM(
-        compile_model(load_config(write_recipe(folder, demo_checkpoint, dtype)), report=lambda *_: None)
-    )
-    shutil.rmtree(folder)
+    """compile_demo(dtype, activation, target): the model by the demo's own recipe, for prompts up to 1,024 tokens."""
+    parent = tmp_path_factory.mktemp("artifacts")
+
+    def compile_demo(dtype: str, activation: str | None = None, target: str = "host") -> LLM:
+        folder = parent / f"{activation}-{target}"
+        config = load_config(write_recipe(folder, demo_checkpoint, dtype), activation=activation)
+        return LLM(compile_model(config, target=target, report=lambda *_: None))
+
+    yield compile_demo
+    shutil.rmtree(parent)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +102,23 @@ def test_perplexity(fp16: LLM, int8: LLM, wikitext: list[int], record_property: 
     print(f"\nperplexity {found}, ratio {ratio:.5f}")
     assert found["fp16"] == pytest.approx(REFERENCE_PERPLEXITY, rel=1e-4)
     assert ratio < 1.004
+
+
+def test_integer_activations(
+    compile_demo: CompileDemo, int8: LLM, wikitext: list[int], record_property: Record
+) -> None:
+    """16 bits cost less than 0.1 % of perplexity, 8 bits less than 0.5 %, against the same weights without them."""
+    if not int8.manifest.plan.byte_dot:
+        pytest.skip("this CPU has no integer dot products: activations are float32")
+    float32 = compile_demo("int8", target="haswell")
+    assert float32.manifest.activation == "float32"
+    want = perplexity(float32, wikitext)
+    found = {name: perplexity(llm, wikitext) for name, llm in (("a16", int8), ("a8", compile_demo("int8", "a8")))}
+    for name, value in found.items():
+        record_property(f"perplexity_{name}", value)
+    print(f"\nperplexity {found}, {want} with float32 activations")
+    assert found["a16"] == pytest.approx(want, rel=1e-3)
+    assert found["a8"] == pytest.approx(want, rel=5e-3)
 
 
 def perplexity(llm: LLM, ids: list[int]) -> float:
