@@ -23,7 +23,7 @@ def kernels_command(
     threads: Threads = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Time each kernel of a model, beside this machine's ceilings in the same rounds."""
+    """Time each kernel of a model beside the machine's ceilings."""
     counts = _counts(rows)
 
     from ilmari.settings import set_num_threads

@@ -37,7 +37,7 @@ def latency_command(
     threads: Threads = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Time prompts and answers, beside this machine's ceilings in the same rounds."""
+    """Time prompts and answers beside the machine's ceilings."""
     from ilmari.settings import set_num_threads
 
     if threads is not None:

@@ -11,7 +11,7 @@ ROUNDS = 10
 
 
 def roofline_command(rounds: Rounds = ROUNDS, threads: Threads = None, as_json: JsonFlag = False) -> None:
-    """Measure read bandwidth and multiply-add peaks of this machine, now."""
+    """Measure read bandwidth and multiply-add peaks, now."""
     from ilmari.settings import set_num_threads
 
     if threads is not None:
