@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from ilmari.settings import num_threads
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
-READ_BYTES = 1 << 30  # far more than any cache
+READ_BYTES = 1 << 30  # far more than any cache; read in as many parts as there are repeats
 TURNS = 250_000  # of a loop of a dozen instructions: about a millisecond, seldom interrupted
-REPEATS = 8
+REPEATS = 8  # of which the best counts: what slows the machine comes and goes
 
 Pick = Callable[[Sequence[float]], float]
 """Which of several measurements to report: `max`, `min` or `statistics.median`."""
@@ -61,26 +62,27 @@ class Ceilings:
         self._multiply = {i.name: i.prepare(isa, turns) for i in INSTRUCTIONS.values() if i.available}
 
     def sample(self) -> Rates:
-        """One sample, in a tenth of a second: memory read once, and the best of a few runs of each instruction."""
-        return Rates(
-            self._read() / 1e9,
-            {name: max(measure() for _ in range(REPEATS)) / 1e9 for name, measure in self._multiply.items()},
-        )
+        """One sample, in a tenth of a second: the best of a few runs of each kernel."""
+        return Rates(_best(self._read), {name: _best(measure) for name, measure in self._multiply.items()})
 
 
 Measure = Callable[[], float]
 """One measurement: something per second."""
 
 
+def _best(measure: Measure) -> float:
+    return max(measure() for _ in range(REPEATS)) / 1e9
+
+
 def _read(isa: Isa, read_bytes: int) -> Measure:
     from ilmari.bench.ceiling_kernels import STREAMS, read_kernel
 
     threads, lanes = num_threads(), isa.lanes
-    turns = read_bytes // (threads * STREAMS * lanes * 4)
-    data = aligned_zeros((threads, turns, STREAMS * lanes), np.int32)
+    turns = read_bytes // (REPEATS * threads * STREAMS * lanes * 4)
+    data = aligned_zeros((REPEATS, threads, turns, STREAMS * lanes), np.int32)
     data.fill(1)  # memory that was never written is not there
     out = aligned_zeros((threads, STREAMS * lanes), np.int32)
-    return _measure(read_kernel(threads, turns, lanes), (data, out), data.nbytes)
+    return _measure(read_kernel(threads, turns, lanes), [(part, out) for part in data], data[0].nbytes)
 
 
 def _byte_dots(_: Isa, turns: int) -> Measure:
@@ -120,18 +122,19 @@ def _multiply(kernel: PrimFunc, a: NDArray[Any], b: NDArray[Any], out: tuple[int
 
     lanes, dtype = out
     accumulators = aligned_zeros((num_threads(), CHAINS * lanes), dtype)
-    return _measure(kernel, (aligned_copy(a), aligned_copy(b), accumulators), num_threads() * CHAINS * products)
+    return _measure(kernel, [(aligned_copy(a), aligned_copy(b), accumulators)], num_threads() * CHAINS * products)
 
 
-def _measure(function: PrimFunc, arrays: tuple[NDArray[Any], ...], amount: float) -> Measure:
-    """Calls of the compiled kernel: `amount` over the seconds that one takes."""
+def _measure(function: PrimFunc, calls: Sequence[tuple[NDArray[Any], ...]], amount: float) -> Measure:
+    """Calls of the compiled kernel, on each of the arguments in turn: `amount` over the seconds that one takes."""
     import tvm
 
     module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
     kernel = tvm.compile(module, target=tvm_target(resolve_target(HOST)), tir_pipeline="tirx")["kernel"]
-    arguments = [tensor(array) for array in arrays]
+    turns = itertools.cycle([[tensor(array) for array in arrays] for arrays in calls])
 
     def measure() -> float:
+        arguments = next(turns)
         start = time.perf_counter()
         kernel(*arguments)
         return amount / (time.perf_counter() - start)
