@@ -36,6 +36,11 @@ def num_threads() -> int:
     return int(text)
 
 
+def set_num_threads(count: int) -> None:
+    """Set what `num_threads` returns for the rest of this process; to be called before any kernel runs."""
+    os.environ["ILMARI_NUM_THREADS"] = str(count)
+
+
 def _cpu_quota() -> int | None:
     """CPUs' worth of time that the control group grants, rounded up; None without a limit.
 

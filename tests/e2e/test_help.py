@@ -34,20 +34,29 @@ SAID = {
     ],
     "inspect": ["DIR", "--json"],
     "verify": ["DIR"],
+    "bench roofline": ["--rounds", "-t,", "--threads", "--json"],
+    "bench latency": [
+        *("--model", "--input-len", "--output-len", "--batch", "--rounds", "--profile", "-t,", "--threads", "--json"),
+    ],
+    "bench kernels": ["--model", "--rows", "--context", "--rounds", "-t,", "--threads", "--json"],
 }
 
 
 def test_every_verb_is_listed() -> None:
-    listed = ilmari("--help").stdout
-    for verb in SAID:
-        assert f" {verb} " in listed
-    assert "<bool>" not in listed
-    assert "..." not in listed.partition("Commands:")[2], "every verb's sentence is whole"
+    for group in ((), ("bench",)):
+        listed = ilmari(*group, "--help").stdout
+        for verb in SAID:
+            *parents, name = verb.split()
+            if tuple(parents) == group:
+                assert f" {name} " in listed
+        assert "<bool>" not in listed
+        assert "..." not in listed.partition("Commands:")[2], "every verb's sentence is whole"
+    assert " bench " in ilmari("--help").stdout
 
 
 @pytest.mark.parametrize("verb", SAID)
 def test_options(verb: str) -> None:
-    result = ilmari(verb, "--help")
+    result = ilmari(*verb.split(), "--help")
     assert result.returncode == 0
     assert "<bool>" not in result.stdout, "a flag takes no value"
     assert ("ILMARI_NUM_THREADS" in result.stdout) == ("--threads" in SAID[verb])
@@ -58,7 +67,7 @@ def test_options(verb: str) -> None:
 @pytest.mark.parametrize("verb", SAID)
 def test_help_imports_nothing_heavy(verb: str) -> None:
     code = (
-        f"import sys\nfrom ilmari.cli.app import main\nsys.argv = ['ilmari', '{verb}', '--help']\n"
+        f"import sys\nfrom ilmari.cli.app import main\nsys.argv = ['ilmari', *'{verb}'.split(), '--help']\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print('heavy:', {'tvm', 'numpy', 'yaml', 'tokenizers', 'jinja2', 'gguf'} & set(sys.modules))"
     )

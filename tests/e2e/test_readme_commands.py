@@ -50,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_and_the_snippet_work(place: Path) -> None:
     commands = _commands()
     assert {tuple(command[:2]) for command in commands} == {
-        *(("ilmari", verb) for verb in ("compile", "chat", "generate", "inspect", "verify")),
+        *(("ilmari", verb) for verb in ("compile", "chat", "generate", "inspect", "verify", "bench")),
         ("vamc", "compile"),
     }
     for program, *arguments in commands:

@@ -35,6 +35,11 @@ def params_bytes(plan: Plan) -> int:
     return sum(tensor_bytes(shape) for shape in plan.tensors)
 
 
+def step_params_bytes(plan: Plan) -> int:
+    """Size in bytes of what every step reads: all tensors but the embedding table, of which it takes a few rows."""
+    return sum(tensor_bytes(shape) for shape in plan.tensors if shape.name != "embedding")
+
+
 def header_bytes(plan: Plan) -> bytes:
     """The first bytes of the parameter file, up to the data: length, JSON, and spaces up to a whole page."""
     entries: dict[str, Any] = {}

@@ -104,10 +104,8 @@ def _reason(artifact: Artifact) -> str | None:
 
 
 def _decode_cost(plan: Plan, context: int) -> DecodeCost:
-    embedding = next(shape for shape in plan.tensors if shape.name == "embedding")
-    weights = params.params_bytes(plan) - params.tensor_bytes(embedding)
     return DecodeCost(
         context,
         flops_per_token=2 * macs_per_token(plan.config, context),
-        bytes_read_per_token=weights + context * kv_bytes_per_token(plan.config),
+        bytes_read_per_token=params.step_params_bytes(plan) + context * kv_bytes_per_token(plan.config),
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ilmari.cli.bench.app import bench_app
 from ilmari.cli.chat import chat_command
 from ilmari.cli.compile import compile_command
 from ilmari.cli.demo import demo_command
@@ -28,6 +29,7 @@ VERBS: dict[str, Callable[..., None]] = {
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 for _name, _command in VERBS.items():
     app.command(_name)(_command)
+app.add_typer(bench_app, name="bench")
 
 
 def print_version(wanted: bool) -> None:

@@ -23,17 +23,20 @@ from ilmari.report import Report
 
 
 @contextmanager
-def progress() -> Iterator[Report]:
-    """Show the steps of a job until the block ends; yields the function to report them to."""
+def progress(*, live: bool = True) -> Iterator[Report]:
+    """Show the steps of a job until the block ends; yields the function to report them to.
+
+    live: clocks go on between reports. A job that measures would be slowed by the thread that draws them.
+    """
     console = Console(stderr=True)
     if console.is_terminal and not console.is_dumb_terminal:
-        with _bars(console) as bars:
+        with _bars(console, live) as bars:
             yield _BarReport(bars)
     else:
         yield _LineReport()
 
 
-def _bars(console: Console) -> Progress:
+def _bars(console: Console, live: bool) -> Progress:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -42,7 +45,7 @@ def _bars(console: Console) -> Progress:
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    return Progress(*columns, console=console)
+    return Progress(*columns, console=console, auto_refresh=live)
 
 
 class _Count(ProgressColumn):
@@ -60,7 +63,7 @@ class _BarReport:
     def __call__(self, step: str, done: int, total: int) -> None:
         if step not in self._tasks:
             self._tasks[step] = self._bars.add_task(step, total=total)
-        self._bars.update(self._tasks[step], completed=done, total=total)
+        self._bars.update(self._tasks[step], completed=done, total=total, refresh=True)
 
 
 class _LineReport:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ilmari.settings import num_threads
+from ilmari.settings import num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from ilmari.engine.llm import LLM
@@ -50,7 +49,7 @@ def load_model(folder: Path, threads: int | None) -> LLM:
         ArtifactError, ConfigError, TargetError: as `LLM`, and for a setting that is no number of threads.
     """
     if threads is not None:
-        os.environ["ILMARI_NUM_THREADS"] = str(threads)
+        set_num_threads(threads)
 
     from rich.console import Console
     from rich.markup import escape

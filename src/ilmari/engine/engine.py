@@ -21,6 +21,7 @@ from ilmari.engine.sequence import FinishReason, Sequence
 from ilmari.errors import ArtifactError, RequestError
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.kv_layout import BLOCK_SIZE
+from ilmari.kernels.library import KernelLibrary
 from ilmari.model.cost import kv_bytes_per_token
 from ilmari.model.rope import inv_freq
 
@@ -44,10 +45,12 @@ class Engine:
         max_num_seqs: int = MAX_NUM_SEQS,
         max_num_batched_tokens: int = MAX_NUM_BATCHED_TOKENS,
         kv_cache_memory_bytes: int | None = None,
+        library: KernelLibrary | None = None,
     ) -> None:
         """
         max_num_seqs: sequences in one step; max_num_batched_tokens: tokens in one step, prompts in pieces if need be;
-        kv_cache_memory_bytes: by default what those sequences need at full length, at most half the memory available.
+        kv_cache_memory_bytes: by default what those sequences need at full length, at most half the memory available;
+        library: as `Runner` takes it.
 
         Raises:
             RequestError: a limit that is not positive, or too many tokens in a step.
@@ -60,7 +63,7 @@ class Engine:
         self.config = artifact.manifest.model
         self._max_num_seqs = max_num_seqs
         self._max_rows = max(max_num_batched_tokens, max_num_seqs)
-        self._runner = Runner(artifact, self._max_rows)
+        self._runner = Runner(artifact, self._max_rows, library)
         self.cache = KvCache(self.config, self._cache_blocks(kv_cache_memory_bytes))
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []

@@ -37,10 +37,13 @@ class Layer:
 class Runner:
     """A loaded artifact, ready to turn batches into logits."""
 
-    def __init__(self, artifact: Artifact, max_rows: int) -> None:
-        """Link the kernels and map the parameters; no step may have more than `max_rows` rows."""
+    def __init__(self, artifact: Artifact, max_rows: int, library: KernelLibrary | None = None) -> None:
+        """Link the kernels and map the parameters; no step may have more than `max_rows` rows.
+
+        library: the artifact's kernels, if the caller has linked them in a way of its own (to measure them).
+        """
         self.plan = artifact.manifest.plan
-        self.library = KernelLibrary(artifact.folder / KERNELS)
+        self.library = library or KernelLibrary(artifact.folder / KERNELS)
         self.params: Mapping[str, tvm_ffi.Tensor] = {name: tensor(array) for name, array in artifact.params().items()}
         self._layers = [Layer(self, index) for index in range(self.plan.config.num_hidden_layers)]
         self._head = Linear(self.plan, self.library, self.params, "head")

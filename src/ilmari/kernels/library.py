@@ -10,6 +10,7 @@ import importlib.util
 import math
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class KernelLibrary:
         Raises:
             ArtifactError: the linker cannot make sense of the file.
         """
-        _load_runtime()
+        load_runtime()
         from tvm_ffi_orcjit import ExecutionSession
 
         self._session = ExecutionSession()
@@ -68,13 +69,14 @@ class KernelLibrary:
         except RuntimeError as error:
             raise ArtifactError(f"{path} cannot be linked ({error}); compile the model again.") from error
 
-    def __getitem__(self, name: str) -> tvm_ffi.Function:
-        function: tvm_ffi.Function = self._module.get_function(name)
+    def __getitem__(self, name: str) -> Callable[..., None]:
+        function: Callable[..., None] = self._module.get_function(name)
         return function
 
 
 @cache
-def _load_runtime() -> None:
+def load_runtime() -> None:
+    """Load TVM's runtime with the settings' number of threads; to be called before any kernel runs."""
     package = importlib.util.find_spec("tvm")
     assert package is not None
     assert package.submodule_search_locations is not None

@@ -28,6 +28,18 @@ def macs_per_token(config: ModelConfig, context: int = 0) -> int:
     return linear + config.num_hidden_layers * 2 * config.q_size * context
 
 
+def linear_macs(config: ModelConfig, tokens: int, outputs: int) -> int:
+    """Multiply-adds of the linear layers in one step of `tokens` tokens, `outputs` of which get logits.
+
+    The last layer's keys and values are needed of every token; its queries with them, as they are one matrix product.
+    What follows them in that layer, and the output head, is needed only of tokens that get logits.
+    """
+    layer = _layer_matrices(config)
+    qkv = config.hidden_size * (config.q_size + 2 * config.kv_size)
+    per_output = layer - qkv + config.vocab_size * config.hidden_size
+    return tokens * ((config.num_hidden_layers - 1) * layer + qkv) + outputs * per_output
+
+
 def kv_bytes_per_token(config: ModelConfig, itemsize: int = 2) -> int:
     """Bytes of KV cache that one token takes in all layers; `itemsize` is bytes per element (2 for fp16)."""
     return 2 * config.num_hidden_layers * config.kv_size * itemsize

@@ -1,0 +1,100 @@
+"""How long a model takes, in rounds between measurements of the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+from ilmari.artifact.artifact import KERNELS, Artifact
+from ilmari.bench.ceilings import Ceilings, Pick, Rates
+from ilmari.bench.cost import step_cost
+from ilmari.bench.recorder import RecordingLibrary
+from ilmari.bench.workload import Phase, Run, Workload, check, run, seconds
+from ilmari.engine.engine import Engine
+from ilmari.kernels.plan import Plan
+from ilmari.report import Report
+
+
+@dataclass(frozen=True)
+class Round:
+    """A run, and the better of two measurements of the machine, before and after it."""
+
+    rates: Rates
+    run: Run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Rounds of a workload; `profiled` are runs on an engine of the same artifact that records calls, if asked for."""
+
+    plan: Plan
+    workload: Workload
+    rounds: tuple[Round, ...]
+    profiled: tuple[Run, ...]
+
+    def rates(self, pick: Pick) -> Rates:
+        """The machine's rates over all rounds."""
+        return Rates.of([each.rates for each in self.rounds], pick)
+
+    def fields(self, *, best: bool) -> dict[str, float | None]:
+        """The figures of JSON: the best of all rounds, or the median.
+
+        prefill_tok_s: tokens of all prompts over the prefill's seconds. decode_tok_s: tokens of all sequences over the
+        decode's seconds; tpot_ms: milliseconds from a sequence's token to its next. A fraction is the least time that
+        `step_cost` allows for the steps at the rates of the machine, over the time that they took.
+        """
+        slow, fast = (min, max) if best else (median, median)
+        runs = [each.run for each in self.rounds]
+        rates = self.rates(fast)
+        prefill = slow([seconds(each.prefill) for each in runs])
+        decode = slow([seconds(each.decode) for each in runs])
+        steps, batch = self.workload.output_len - 1, self.workload.batch
+        return {
+            "prefill_tok_s": batch * self.workload.input_len / prefill,
+            "decode_tok_s": batch * steps / decode,
+            "ttft_ms": 1e3 * slow([each.ttft_s for each in runs]),
+            "tpot_ms": 1e3 * decode / steps,
+            **rates.fields(),
+            "prefill_fraction": self._least(runs[0].prefill, rates) / prefill,
+            "decode_fraction": self._least(runs[0].decode, rates) / decode,
+        }
+
+    def _least(self, phase: Phase, rates: Rates) -> float:
+        return sum(step_cost(self.plan, step.load).seconds(rates) for step in phase)
+
+
+def measure(artifact: Artifact, workload: Workload, rounds: int, report: Report, *, profile: bool) -> Measured:
+    """Run the workload once to warm up, then `rounds` times between measurements of the machine.
+
+    With `profile` each round has one more run, on an engine of its own that records every call of a kernel.
+
+    Raises:
+        RequestError: as `check`.
+    """
+    engine = Engine(artifact, max_num_seqs=workload.batch)
+    check(engine, workload)
+    report("compile the ceilings' kernels", 0, 1)
+    ceilings = Ceilings()
+    report("compile the ceilings' kernels", 1, 1)
+    report("warm up", 0, 1)
+    run(engine, workload)
+    recorder, recorded = None, None
+    if profile:
+        recorder = RecordingLibrary(artifact.folder / KERNELS)
+        recorded = Engine(artifact, max_num_seqs=workload.batch, library=recorder)
+        run(recorded, workload)
+    report("warm up", 1, 1)
+    samples: list[Round] = []
+    profiled: list[Run] = []
+    before = ceilings.sample()
+    for done in range(rounds):
+        report("rounds of ceilings, prefill and decode", done, rounds)
+        sample = run(engine, workload)
+        after = ceilings.sample()
+        samples.append(Round(Rates.of([before, after], max), sample))
+        if recorder and recorded:
+            profiled.append(run(recorded, workload, recorder.take_calls))
+            after = ceilings.sample()
+        before = after
+    report("rounds of ceilings, prefill and decode", rounds, rounds)
+    return Measured(artifact.manifest.plan, workload, tuple(samples), tuple(profiled))

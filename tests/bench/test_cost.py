@@ -1,0 +1,139 @@
+"""What steps and kernels cost, against numbers worked out by hand for a small odd model."""
+
+import pytest
+
+from ilmari.bench.ceilings import Rates
+from ilmari.bench.cost import Arithmetic, Cost, Load, Span, step_cost
+from ilmari.bench.kernel_cost import ROLES, kernel_cost, linear_of
+from ilmari.kernels.compiler import kernels
+from ilmari.kernels.isa import ISAS, Isa, isa_named
+from ilmari.kernels.plan import Plan
+from ilmari.kernels.scheme import SCHEMES
+from ilmari.model.config import ModelConfig
+from ilmari.model.cost import linear_macs, macs_per_token
+
+CONFIG = ModelConfig(
+    architecture="test",
+    hidden_size=96,
+    intermediate_size=100,
+    num_hidden_layers=3,
+    num_attention_heads=3,
+    num_key_value_heads=1,
+    head_dim=32,
+    vocab_size=37,
+    max_position_embeddings=128,
+    rms_norm_eps=1e-5,
+    rope_theta=1e4,
+    rope_scaling=None,
+    bos_token_id=1,
+    eos_token_id=2,
+)
+# of one layer: q, k and v; o; gate, up and down
+QKV, OUT, MLP, HEAD = 96 * (96 + 2 * 32), 96 * 96, 3 * 96 * 100, 37 * 96
+BYTE_DOT = Plan(CONFIG, SCHEMES["w8a16"], isa_named("avx512-vnni"))
+FLOAT = Plan(CONFIG, SCHEMES["fp16"], isa_named("avx2"))
+
+# 5 rows of a prompt of which 2 were cached, 1 row of a reply with 9 cached before; 3 rows of a prompt that goes on
+LOAD = Load((Span(5, 7, 1), Span(1, 10, 1), Span(3, 3, 0)))
+
+RATES = Rates(read_gb_s=50.0, gmac_s={"int8": 400.0, "fp32": 100.0})
+
+
+def test_linear_multiply_adds_of_the_last_layer_are_those_of_outputs() -> None:
+    assert linear_macs(CONFIG, 9, 2) == 9 * (2 * (QKV + OUT + MLP) + QKV) + 2 * (OUT + MLP + HEAD)
+
+
+def test_linear_multiply_adds_where_every_token_is_wanted() -> None:
+    assert linear_macs(CONFIG, 4, 4) == 4 * macs_per_token(CONFIG)
+
+
+def test_load() -> None:
+    assert (LOAD.rows, LOAD.outputs) == (9, 2)
+    assert LOAD.cached == 7 + 10 + 3
+    assert LOAD.visible == (3 + 4 + 5 + 6 + 7) + 10 + (1 + 2 + 3)
+    assert LOAD.of_outputs() == Load((Span(1, 7, 1), Span(1, 10, 1)))
+    assert LOAD.of_outputs().visible == 7 + 10
+
+
+@pytest.mark.parametrize(("plan", "itemsize", "arithmetic"), [(BYTE_DOT, 1, ("int8", 2)), (FLOAT, 2, ("fp32", 1))])
+def test_step(plan: Plan, itemsize: int, arithmetic: tuple[str, int]) -> None:
+    # Padded by hand: to whole register tiles of 64 (AVX512) or 16 (AVX2) channels, 100 inputs to 112.
+    if plan is BYTE_DOT:
+        channels = {"qkv": 192, "o": 96, "gate_up": 256, "down": 96, "head": 64}
+    else:
+        channels = {"qkv": 160, "o": 96, "gate_up": 224, "down": 96, "head": 48}
+    inputs = {"qkv": 96, "o": 96, "gate_up": 96, "down": 112, "head": 96}
+    per_channel = 8 if plan is BYTE_DOT else 4  # a scale, and a sum
+    size = {name: n * (inputs[name] * itemsize + per_channel) for name, n in channels.items()}
+    head = size.pop("head")
+    layers = 3 * (sum(size.values()) + 2 * 96 * 4)
+    cost = step_cost(plan, LOAD)
+    assert cost.bytes == layers + 96 * 4 + head + 20 * (3 * 2 * 32 * 2)
+    assert cost.macs == linear_macs(CONFIG, 9, 2)
+    assert cost.arithmetic == Arithmetic(*arithmetic)
+
+
+def kernel(plan: Plan, name: str) -> tuple[float, float]:
+    cost = kernel_cost(plan, name, LOAD)
+    assert cost is not None
+    return cost.bytes, cost.macs
+
+
+def test_kernels_of_one_row_each_element() -> None:
+    assert kernel(FLOAT, "embedding") == (9 * (4 + 96 * 2 + 96 * 4), 0)
+    assert kernel(FLOAT, "rmsnorm") == (9 * 96 * 8 + 96 * 4, 0)
+    assert kernel(FLOAT, "silu_multiply") == (9 * 112 * 12, 0)
+    assert kernel(BYTE_DOT, "quantize_112") == (9 * (112 * 4 + 112 * 2 + 4), 0)
+    # read: q, k, v, 16 cosines, 16 sines and a slot; written: q in float32, k and v in float16
+    assert kernel(FLOAT, "rope_append") == (9 * ((96 + 64 + 32) * 4 + 4 + 96 * 4 + 64 * 2), 0)
+
+
+def test_attention() -> None:
+    # queries in and results out, 20 cached keys and values in float16; two products per head element and pair
+    assert kernel(FLOAT, "attention_prefill") == (9 * 2 * 96 * 4 + 20 * 2 * 32 * 2, 2 * 96 * LOAD.visible)
+    assert kernel(BYTE_DOT, "attention_decode") == kernel(FLOAT, "attention_prefill")
+
+
+def test_linears() -> None:
+    assert kernel(FLOAT, "linear_o") == (96 * 96 * 2 + 96 * 4 + 9 * (96 * 4 + 2 * 96 * 4), 9 * 96 * 96)
+    weights = 256 * 96 + 256 * 8
+    assert kernel(BYTE_DOT, "linear_gate_up") == (weights + 9 * (96 * 2 + 4 + 256 * 4), 9 * 256 * 96)
+
+
+@pytest.mark.parametrize("name", ["qkv", "o", "gate_up", "down", "head"])
+def test_variant_of_a_linear_layer_is_that_layer(name: str) -> None:
+    assert linear_of(FLOAT, name).name == name
+    assert linear_of(FLOAT, f"{name}_prefill").name == name
+
+
+def test_unknown_kernel_has_no_cost() -> None:
+    assert kernel_cost(FLOAT, "softmax", LOAD) is None
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_kernel_of_every_plan_has_a_cost(scheme: str, isa: Isa) -> None:
+    plan = Plan(CONFIG, SCHEMES[scheme], isa)
+    for name in kernels(plan):
+        cost = kernel_cost(plan, name, LOAD)
+        assert cost is not None, f"{name} needs an entry in kernel_cost.ROLES"
+        assert cost.bytes > 0
+        assert (cost.macs > 0) == name.startswith(("linear_", "attention_")), name
+        assert cost.seconds(RATES) > 0
+    assert all(any(name.startswith(role) for name in kernels(BYTE_DOT)) for role in ROLES), "a role without a kernel"
+
+
+def test_the_longer_of_reading_and_multiplying_binds() -> None:
+    reading = Cost(1e9, 1e9, Arithmetic("int8", 2))
+    assert reading.seconds(RATES) == pytest.approx(1 / 50)
+    assert reading.limit(RATES) == "read"
+    multiplying = Cost(1e8, 1e9, Arithmetic("int8", 2))
+    assert multiplying.seconds(RATES) == pytest.approx(2 / 400)
+    assert multiplying.limit(RATES) == "multiply"
+    assert Cost(1e8, 1e9).seconds(RATES) == pytest.approx(1 / 100)
+
+
+def test_reached() -> None:
+    found = Cost(2e8, 1e9, Arithmetic("int8", 2)).reached(0.010, RATES)
+    assert found.pop("limit") == "multiply"
+    assert found == pytest.approx({"mb": 200, "mmac": 1000, "gb_s": 20, "gmac_s": 100, "fraction": 0.5})
