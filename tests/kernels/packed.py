@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 
 from ilmari.kernels.isa import Isa
@@ -9,7 +10,7 @@ from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.model.config import ModelConfig
 
-CPUS = {"avx512-vnni": "znver4", "avx2": "haswell", "generic": "x86-64"}
+CPUS = {"avx512-bf16": "znver4", "avx512-vnni": "cascadelake", "avx2": "haswell", "generic": "x86-64"}
 """A CPU that gets each instruction set."""
 
 CONFIG = ModelConfig(
@@ -41,6 +42,11 @@ def packed_weight(weight: np.ndarray, shape: LinearShape) -> np.ndarray:
     n, k = np.indices(weight.shape)
     packed[n // shape.block, k // shape.k_step, n % shape.block * shape.k_step + k % shape.k_step] = weight
     return packed
+
+
+def bfloat16_bits(array: np.ndarray) -> np.ndarray:
+    """The bits of numbers rounded to bfloat16, by another library's arithmetic than ours."""
+    return array.astype(ml_dtypes.bfloat16).view(np.uint16)
 
 
 def packed_rows(x: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ilmari.engine.workspace import Views
 from ilmari.kernels.library import KernelLibrary
 from ilmari.kernels.plan import Plan
+from ilmari.kernels.schedule import PREFILL_ROWS
 
 if TYPE_CHECKING:
     import tvm_ffi
@@ -23,9 +24,15 @@ class Linear:
         self._weights = [params[shape.name] for shape in plan.linear_tensors(name, prefix)]
         self._k = plan.linears[name].k
         self._quantize = library[f"quantize_{self._k}"] if plan.byte_dot else None
+        self._round = library[f"round_{self._k}"] if plan.bf16_dot else None
+        self._prefill = library[f"linear_{name}_prefill"] if plan.bf16_dot else None
 
     def __call__(self, x: tvm_ffi.Tensor, y: tvm_ffi.Tensor, views: Views) -> None:
-        """x [rows, k], y [rows, n], float32; `views` lends room for the quantized activations."""
+        """x [rows, k], y [rows, n], float32; `views` lends room for the activations in fewer bits."""
+        if self._round and self._prefill and views.rows >= PREFILL_ROWS:
+            self._round(x, views.rounded[self._k])
+            self._prefill(views.rounded[self._k], *self._weights, y)
+            return
         if self._quantize is None:
             self._kernel(x, *self._weights, y)
             return

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Views:
-    """The first rows of every buffer, for kernels; all float32 but `quantized`.
+    """The first `rows` rows of every buffer, for kernels; all float32 but `quantized` and `rounded`.
 
     hidden: the residual stream; normed: its norm; qkv, q, attended, gate_up, activated: as the kernels of those names
-    write them; quantized: by input width, the bytes of an int8 product's activations; row_scale: their scales.
+    write them; quantized: by input width, the bytes of an int8 product's activations; row_scale: their scales;
+    rounded: by input width, a bfloat16 product's activations, as uint16.
     """
 
+    rows: int
     hidden: tvm_ffi.Tensor
     normed: tvm_ffi.Tensor
     qkv: tvm_ffi.Tensor
@@ -33,6 +35,7 @@ class Views:
     activated: tvm_ffi.Tensor
     row_scale: tvm_ffi.Tensor
     quantized: dict[int, tvm_ffi.Tensor]
+    rounded: dict[int, tvm_ffi.Tensor]
 
 
 class Workspace:
@@ -52,13 +55,19 @@ class Workspace:
         self._gate_up = buffer(plan.linears["gate_up"].n)
         self._activated = buffer(plan.intermediate)
         self._row_scale = aligned_zeros((rows,), np.float32)
-        widths = {shape.k for shape in plan.linears.values()} if plan.byte_dot else set()
-        self._quantized = {k: aligned_zeros((rows, k // QUANTIZED_CHUNK, 2, QUANTIZED_CHUNK), np.uint8) for k in widths}
+        widths = {shape.k for shape in plan.linears.values()}
+        self._quantized = {
+            k: aligned_zeros((rows, k // QUANTIZED_CHUNK, 2, QUANTIZED_CHUNK), np.uint8)
+            for k in widths
+            if plan.byte_dot
+        }
+        self._rounded = {k: aligned_zeros((rows, k), np.uint16) for k in widths if plan.bf16_dot}
         # Decoding asks for the same few sizes again and again.
         self.views = lru_cache(maxsize=64)(self._views)
 
     def _views(self, rows: int) -> Views:
         return Views(
+            rows=rows,
             hidden=tensor(self.hidden[:rows]),
             normed=tensor(self._normed[:rows]),
             qkv=tensor(self._qkv[:rows]),
@@ -68,4 +77,5 @@ class Workspace:
             activated=tensor(self._activated[:rows]),
             row_scale=tensor(self._row_scale[:rows]),
             quantized={k: tensor(array[:rows]) for k, array in self._quantized.items()},
+            rounded={k: tensor(array[:rows]) for k, array in self._rounded.items()},
         )

@@ -15,12 +15,14 @@ import tvm
 from ilmari.kernels.attention import attention
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.embedding import embedding
+from ilmari.kernels.linear_bfloat16 import linear_bfloat16
 from ilmari.kernels.linear_float import linear_float
 from ilmari.kernels.linear_int8 import linear_int8
 from ilmari.kernels.plan import Plan
 from ilmari.kernels.quantize_rows import quantize_rows
 from ilmari.kernels.rmsnorm import rmsnorm
 from ilmari.kernels.rope_append import rope_append
+from ilmari.kernels.round_rows import round_rows
 from ilmari.kernels.silu_multiply import silu_multiply
 from ilmari.kernels.target import Target, tvm_target
 from ilmari.report import Progress
@@ -35,7 +37,7 @@ def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
     heads, kv_heads, head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     qkv, gate_up = plan.linears["qkv"], plan.linears["gate_up"]
     table: dict[str, Callable[[], PrimFunc]] = {
-        "embedding": partial(embedding, isa, config.vocab_size, config.hidden_size),
+        "embedding": partial(embedding, isa, config.vocab_size, config.hidden_size, plan.scheme.embedding),
         "rmsnorm": partial(rmsnorm, isa, config.hidden_size, config.rms_norm_eps),
         "rope_append": partial(rope_append, isa, heads, kv_heads, head_dim, qkv.n),
         "attention_prefill": partial(attention, isa, heads, kv_heads, head_dim, tile_tokens(config.q_per_kv)),
@@ -48,6 +50,9 @@ def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
             table[f"quantize_{shape.k}"] = partial(quantize_rows, isa, shape.k)
         else:
             table[f"linear_{name}"] = partial(linear_float, isa, shape, plan.scheme.weights)
+        if plan.bf16_dot:
+            table[f"linear_{name}_prefill"] = partial(linear_bfloat16, isa, shape, plan.scheme.weights)
+            table[f"round_{shape.k}"] = partial(round_rows, isa, shape.k)
     return table
 
 

@@ -19,6 +19,7 @@ class Isa:
     lanes: float32 numbers in a vector register. vectors: vectors of output channels in the register tile of a
     matrix product, so that the accumulators and their operands fit into the register file.
     int8_dot: bytes are multiplied and summed by fours in one instruction (VNNI).
+    bf16_dot: bfloat16 numbers are multiplied and summed by twos in one instruction (AVX512-BF16).
     native_half: the CPU converts float16 vectors by itself.
     features: LLVM's names of what the code uses beyond the architecture's baseline.
     """
@@ -27,28 +28,50 @@ class Isa:
     lanes: int
     vectors: int
     int8_dot: bool
+    bf16_dot: bool
     native_half: bool
     features: frozenset[str]
 
 
+_AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx2", "fma", "f16c"})
+
 ISAS: tuple[Isa, ...] = (
+    Isa(
+        name="avx512-bf16",
+        lanes=16,
+        vectors=4,
+        int8_dot=True,
+        bf16_dot=True,
+        native_half=True,
+        features=_AVX512 | {"avx512bf16"},
+    ),
     Isa(
         name="avx512-vnni",
         lanes=16,
         vectors=4,
         int8_dot=True,
+        bf16_dot=False,
         native_half=True,
-        features=frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx2", "fma", "f16c"}),
+        features=_AVX512,
     ),
     Isa(
         name="avx2",
         lanes=8,
         vectors=2,
         int8_dot=False,
+        bf16_dot=False,
         native_half=True,
         features=frozenset({"avx2", "fma", "f16c"}),
     ),
-    Isa(name="generic", lanes=4, vectors=2, int8_dot=False, native_half=False, features=frozenset()),
+    Isa(
+        name="generic",
+        lanes=4,
+        vectors=2,
+        int8_dot=False,
+        bf16_dot=False,
+        native_half=False,
+        features=frozenset(),
+    ),
 )
 """Best first: the first whose features the target has is used."""
 

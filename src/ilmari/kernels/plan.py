@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ilmari.kernels.isa import Isa
+from ilmari.kernels.schedule import PREFILL_ROWS
 from ilmari.kernels.scheme import Scheme
 from ilmari.model.config import ModelConfig
 
@@ -39,7 +40,7 @@ class LinearShape:
 
 @dataclass(frozen=True)
 class TensorShape:
-    """One tensor of the parameter file; dtype is NumPy's name."""
+    """One tensor of the parameter file; dtype is NumPy's name, or bfloat16 (see `scheme.storage`)."""
 
     name: str
     shape: tuple[int, ...]
@@ -60,9 +61,16 @@ class Plan:
         return self.scheme.weights == "int8" and self.isa.int8_dot
 
     @property
+    def bf16_dot(self) -> bool:
+        """Whether linear layers have a second kernel, for many rows, that multiplies bfloat16 activations."""
+        return self.scheme.weights != "int8" and self.isa.bf16_dot
+
+    @property
     def activation(self) -> str:
         """Precision of the linear layers' inputs, for people."""
-        return "16-bit integers, one scale per token" if self.byte_dot else "float32"
+        if self.byte_dot:
+            return "16-bit integers, one scale per token"
+        return f"float32, and bfloat16 from {PREFILL_ROWS} tokens at a time" if self.bf16_dot else "float32"
 
     @property
     def intermediate(self) -> int:
@@ -108,7 +116,7 @@ class Plan:
             )
         )
         return (
-            TensorShape("embedding", (self.config.vocab_size, hidden), "float16"),
+            TensorShape("embedding", (self.config.vocab_size, hidden), self.scheme.embedding),
             *layers,
             TensorShape("norm", (hidden,), "float32"),
             *self.linear_tensors("head"),

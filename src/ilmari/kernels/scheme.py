@@ -7,12 +7,21 @@ from dataclasses import dataclass
 class Scheme:
     """Number formats of one compiled model.
 
-    weights: dtype of the linear layers and of the head, "float16" or "int8", both with one scale per output channel.
-    The embedding table and the KV cache are float16, norms float32.
+    weights: dtype of the linear layers and of the head, "float16", "bfloat16" or "int8", all with one scale per output
+    channel. embedding: dtype of the embedding table. The KV cache is float16, norms float32.
     """
 
     name: str
     weights: str
+    embedding: str = "float16"
 
 
-SCHEMES = {scheme.name: scheme for scheme in (Scheme("fp16", "float16"), Scheme("w8a16", "int8"))}
+SCHEMES = {
+    scheme.name: scheme
+    for scheme in (Scheme("fp16", "float16"), Scheme("bf16", "bfloat16", "bfloat16"), Scheme("w8a16", "int8"))
+}
+
+
+def storage(dtype: str) -> str:
+    """The dtype, of NumPy and in kernels, of arrays that hold `dtype`: both know bfloat16 only by its bits."""
+    return "uint16" if dtype == "bfloat16" else dtype
