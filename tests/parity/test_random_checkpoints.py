@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.torch
 
 TOLERANCE = 4e-4  # of the logits' range: what keys, values and (on VNNI) activations of 16 bits leave
-BFLOAT16_TOLERANCE = 2e-2  # and what is left where prompts are multiplied in bfloat16
+BFLOAT16_TOLERANCE = 6e-3  # and what is left where prompts are multiplied in bfloat16
 
 # Query heads per KV head, head_dim, layers, and intermediate sizes that no vector or tile divides.
 COMMON: dict[str, Any] = {"vocab": 331, "max_position": 384, "with_tokenizer": True}
