@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,13 +70,21 @@ def compile_tiny(tmp_path_factory: pytest.TempPathFactory) -> CompileTiny:
     return compile_tiny
 
 
+@pytest.fixture(scope="module")
+def one_linear_kernel() -> Iterator[None]:
+    """Linear layers compute any number of rows alike: with more rows no activation is rounded to bfloat16."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ilmari.engine.linear.PREFILL_ROWS", sys.maxsize)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random checkpoint with a tokenizer and a chat template; shared, so only to be read."""
     return checkpoints.write_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", **TINY_SIZES)
 
 
-@pytest.fixture(scope="session", params=["fp16", "w8a16"])
+@pytest.fixture(scope="session", params=["fp16", "bf16", "w8a16"])
 def tiny_artifact(request: pytest.FixtureRequest, compile_tiny: CompileTiny) -> Path:
     """A small random model compiled for this host, in each precision; shared, so only to be read."""
     return compile_tiny(request.param)

@@ -22,7 +22,7 @@ OVERRIDES: dict[str, tuple[str, tuple[str, ...]]] = {
         "frontend.shape=null",
         ("`frontend.shape.input_ids` is missing", "[[longest prompt], [longest sequence]]"),
     ),
-    "wrong type": ("backend.dtype=16", ("`backend.dtype` is 16 (an integer)", "expected fp16 or int8")),
+    "wrong type": ("backend.dtype=16", ("`backend.dtype` is 16 (an integer)", "expected fp16, bf16 or int8")),
     "tensor parallel": (
         "frontend.model_kwargs.tp=2",
         ("`frontend.model_kwargs.tp` is 2", "not there yet", "--set frontend.model_kwargs.tp=1"),

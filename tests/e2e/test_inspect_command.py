@@ -30,7 +30,7 @@ def test_json(tiny_artifact: Path, tiny_checkpoint: Path) -> None:
     scheme = tiny_artifact.name.removeprefix("tiny-")
     assert summary["name"] == f"tiny-{scheme}"
     assert summary["precision"]["scheme"] == scheme
-    assert summary["precision"]["weights"].startswith({"fp16": "float16", "w8a16": "int8"}[scheme])
+    assert summary["precision"]["weights"].startswith({"fp16": "float16", "bf16": "bfloat16", "w8a16": "int8"}[scheme])
     assert (summary["max_prompt_len"], summary["max_seq_len"], summary["tp"]) == (128, 256, 1)
     assert (summary["runs_here"], summary["reason"]) == (True, None)
     assert "obstacle" not in summary

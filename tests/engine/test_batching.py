@@ -14,6 +14,8 @@ from ilmari.model.cost import kv_bytes_per_token
 
 NewLlm = Callable[..., LLM]
 
+pytestmark = pytest.mark.usefixtures("one_linear_kernel")
+
 LENGTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 127, 128)
 BLOCK = 16
 GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 
 from ilmari.kernels.form import CHUNK, CLASSES, GROUP, HALVES, PAIRS, Form
@@ -10,7 +11,13 @@ from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.model.config import ModelConfig
 
-CPUS = {"avx512-vnni-amd": "znver4", "avx512-vnni": "icelake-server", "avx2": "haswell", "generic": "x86-64"}
+CPUS = {
+    "avx512-amd": "znver4",
+    "avx512-bf16": "cooperlake",
+    "avx512-vnni": "cascadelake",
+    "avx2": "haswell",
+    "generic": "x86-64",
+}
 """A CPU that gets each instruction set."""
 
 CONFIG = ModelConfig(
@@ -42,6 +49,11 @@ def packed_weight(weight: np.ndarray, shape: LinearShape) -> np.ndarray:
     n, k = np.indices(weight.shape)
     packed[n // shape.block, k, n % shape.block] = weight
     return packed
+
+
+def bfloat16_bits(array: np.ndarray) -> np.ndarray:
+    """The bits of numbers rounded to bfloat16, by another library's arithmetic than ours."""
+    return array.astype(ml_dtypes.bfloat16).view(np.uint16)
 
 
 def packed_bytes(weight: np.ndarray, shape: LinearShape) -> np.ndarray:

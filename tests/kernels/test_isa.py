@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 from tvm.script import tirx as T
 
-from ilmari.kernels import linear_float, linear_groups, linear_halves, linear_pairs
+from ilmari.kernels import bfloat16_dot, linear_bfloat16, linear_float, linear_groups, linear_halves, linear_pairs
 from ilmari.kernels.isa import ISAS, choose_isa, fma, isa_named
 from ilmari.kernels.target import CPUINFO_NAMES, check_host, host_features, resolve_target
 
 CPUS = {
-    "znver4": "avx512-vnni-amd",
-    "znver5": "avx512-vnni-amd",
+    "znver4": "avx512-amd",
+    "znver5": "avx512-amd",
     "cascadelake": "avx512-vnni",
     "icelake-server": "avx512-vnni",
-    "sapphirerapids": "avx512-vnni",
+    "sapphirerapids": "avx512-bf16",
+    "cooperlake": "avx512-bf16",
     "skylake-avx512": "avx2",
     "alderlake": "avx2",
     "znver3": "avx2",
@@ -52,6 +53,9 @@ def test_table_is_consistent(isa):
     lanes, registers = (16, 32) if "avx512f" in isa.features else (8, 16) if "avx2" in isa.features else (4, 16)
     assert isa.lanes == lanes
     assert linear_float.ROWS * isa.vectors + 2 <= registers  # accumulators, a weight, an activation
+    if isa.bf16_dot:
+        assert isa.lanes == bfloat16_dot.LANES
+        assert linear_bfloat16.ROWS * isa.vectors + isa.vectors + 1 <= registers
     if isa.int8_dot:
         assert linear_halves.ROWS * 2 * isa.vectors + isa.vectors + 1 <= registers
         # Weights in two vectors each, an activation's two words, and their sums with the weights.

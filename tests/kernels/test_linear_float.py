@@ -1,5 +1,6 @@
-"""Linear layers with float32 activations, float16 and int8 weights, at padded odd shapes."""
+"""Linear layers with float32 activations and float16, bfloat16 and int8 weights, at padded odd shapes."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from packed import linear_shape, packed_weight
@@ -7,19 +8,25 @@ from packed import linear_shape, packed_weight
 from ilmari.kernels.linear_float import linear_float, linear_float_reference
 from ilmari.kernels.plan import LinearShape
 
-either_dtype = pytest.mark.parametrize("dtype", ["float16", "int8"])
+every_dtype = pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
 
 
 def random_weight(rng, n, k, dtype):
     if dtype == "int8":
         return rng.integers(-128, 128, (n, k)).astype(np.int8)
-    return (rng.standard_normal((n, k)) * 10 ** rng.uniform(-7, 3, (n, 1))).astype(np.float16)  # subnormals too
+    spread = rng.standard_normal((n, k)) * 10 ** rng.uniform(-7, 3, (n, 1))
+    return spread.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else np.float16)  # subnormals too
+
+
+def stored(weight, shape):
+    """Packed; bfloat16 by its bits."""
+    return packed_weight(weight.view(np.uint16) if weight.dtype == ml_dtypes.bfloat16 else weight, shape)
 
 
 def check(kernel, shape, weight, x, scale, before):
     """Error within 1e-6 of the sum of the products' magnitudes."""
     y = before.copy()
-    kernel(x, packed_weight(weight, shape), scale, y)
+    kernel(x, stored(weight, shape), scale, y)
     wide, factor = weight.astype(np.float64), scale.astype(np.float64)
     want = linear_float_reference(x, weight, scale)
     magnitude = np.abs(x.astype(np.float64)) @ np.abs(wide).T * factor
@@ -29,7 +36,7 @@ def check(kernel, shape, weight, x, scale, before):
     assert (np.abs(y - want) <= 1e-6 * magnitude).all()
 
 
-@either_dtype
+@every_dtype
 @pytest.mark.parametrize(("name", "hidden"), [("o", 80), ("down", 96), ("head", 96)])
 def test_linear_float(isa, compiled, rng, m, name, hidden, dtype):
     shape = linear_shape(isa, "fp16", name, hidden)
@@ -43,25 +50,25 @@ def test_linear_float(isa, compiled, rng, m, name, hidden, dtype):
     )
 
 
-@either_dtype
+@every_dtype
 def test_one_product_at_a_time(isa, compiled, dtype):
     """Each weight alone, so that no two can be exchanged unnoticed."""
     shape = linear_shape(isa, "fp16", "o", 80)
-    weight = (np.arange(shape.n * shape.k).reshape(shape.n, shape.k) % 251 - 125).astype(dtype)
+    weight = (np.arange(shape.n * shape.k).reshape(shape.n, shape.k) % 251 - 125).astype(np.dtype(dtype))
     x = np.eye(shape.k, dtype=np.float32)
     y = np.zeros((shape.k, shape.n), np.float32)
-    compiled(linear_float, shape, dtype)(x, packed_weight(weight, shape), np.ones(shape.n, np.float32), y)
+    compiled(linear_float, shape, dtype)(x, stored(weight, shape), np.ones(shape.n, np.float32), y)
     np.testing.assert_array_equal(y, weight.T.astype(np.float32))
 
 
-@either_dtype
+@every_dtype
 def test_a_row_of_zeros_gives_zeros_and_leaves_its_neighbours_alone(isa, compiled, rng, dtype):
     shape = linear_shape(isa, "fp16", "head", 96)
     x = rng.standard_normal((6, shape.k)).astype(np.float32)
     x[3] = 0
     weight = random_weight(rng, shape.n, shape.k, dtype)
     y = np.full((6, shape.n), np.nan, np.float32)
-    compiled(linear_float, shape, dtype)(x, packed_weight(weight, shape), np.ones(shape.n, np.float32), y)
+    compiled(linear_float, shape, dtype)(x, stored(weight, shape), np.ones(shape.n, np.float32), y)
     assert (y[3] == 0).all()
     assert (np.abs(y[[0, 1, 2, 4, 5]]).max(axis=1) > 0).all()
 

@@ -26,6 +26,14 @@ def rounded_to_int8(weights: Mapping[str, Float32]) -> dict[str, Float32]:
     }
 
 
+def rounded_to_bfloat16(weights: Mapping[str, Float32]) -> dict[str, Float32]:
+    """Every matrix rounded to bfloat16; the norms, which are vectors, as they are."""
+    return {
+        name: torch.from_numpy(array).bfloat16().float().numpy() if array.ndim == 2 else array
+        for name, array in weights.items()
+    }
+
+
 def _round_rows(matrix: Float32) -> Float32:
     """Factor first, then product, both in float32: one weight in ten thousand lies so close to a half that it goes the
     other way in other arithmetic, which would hide smaller errors than those of the rounding itself.

@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_linear_kernel")]
 
 MAX_POSITION = 64
 VOCAB = 331

@@ -93,7 +93,7 @@ def test_mistake_is_one_line_and_exit_code_2(config: Path) -> None:
     result = ilmari("compile", str(config), "--set", "backend.dtype=fp8")
     assert result.returncode == 2
     assert result.stdout == ""
-    expected = 'error: --set backend.dtype=fp8: `backend.dtype` is "fp8" (a string); expected fp16 or int8.\n'
+    expected = 'error: --set backend.dtype=fp8: `backend.dtype` is "fp8" (a string); expected fp16, bf16 or int8.\n'
     assert result.stderr == expected
 
 

@@ -180,6 +180,7 @@ def test_smallest_file(tmp_path: Path) -> None:
         ("name=other-1", "name", "other-1"),
         ("name=2024-01-01", "name", "2024-01-01"),
         ("backend.dtype=int8", "scheme", "w8a16"),
+        ("backend.dtype=bf16", "scheme", "bf16"),
         ("frontend.shape.input_ids=[[16], [4096]]", "max_seq_len", 4096),
         ("frontend.checkpoint=/a=b", "checkpoint", Path("/a=b")),
         ("frontend.quantize.device=cuda:0", "notices", None),
@@ -213,7 +214,7 @@ BAD_FILES: list[tuple[str, str, list[str]]] = [
     ("    tp: 1", "    tp: 1\n    tp: 2", ["line 9, column 5", "the key tp is given twice, first on line 8"]),
     # missing
     ("name: tiny\n", "", ["`name` is missing", "plain folder name"]),
-    ("  dtype: fp16", "  merge_params: true", ["`backend.dtype` is missing", "fp16 or int8"]),
+    ("  dtype: fp16", "  merge_params: true", ["`backend.dtype` is missing", "fp16, bf16 or int8"]),
     ("workspace:\n  path: out\n", "", ["`workspace.path` is missing"]),
     ("  path: out", "  workers: 4", ["`workspace.path` is missing"]),
     ("  checkpoint: models/tiny\n", "", ["`frontend.checkpoint` is missing"]),
@@ -226,7 +227,7 @@ BAD_FILES: list[tuple[str, str, list[str]]] = [
     ("tp: 1", "b2s: 1", ["`frontend.model_kwargs.b2s` is 1 (an integer)", "true or false"]),
     ("name: tiny", "name: 7", ["`name` is 7 (an integer)", "folder name"]),
     ("name: tiny", "name:", ["`name` is null (nothing)", "folder name"]),
-    ("dtype: fp16", "dtype: fp8", ['`backend.dtype` is "fp8"', "fp16 or int8"]),
+    ("dtype: fp16", "dtype: fp8", ['`backend.dtype` is "fp8"', "fp16, bf16 or int8"]),
     ("type: huggingface", "type: onnx", ['`frontend.type` is "onnx"', "expected huggingface"]),
     ("backend:\n  dtype: fp16", "backend: fp16", ['`backend` is "fp16" (a string)', "a mapping"]),
     ("backend:\n  dtype: fp16", "backend: [fp16]", ['`backend` is ["fp16"] (a list)', "a mapping"]),
@@ -330,7 +331,7 @@ def test_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
         ("frontend.checkpoint=#a", ["gets no value"]),
         ("backend.dtype=[", ["line 1", "correct the YAML"]),
         ("backend.dtype=*a", ["aliases"]),
-        ("backend.dtype=fp8", ['`backend.dtype` is "fp8"', "fp16 or int8"]),
+        ("backend.dtype=fp8", ['`backend.dtype` is "fp8"', "fp16, bf16 or int8"]),
         ("backend={dtype: 3}", ["`backend.dtype` is 3 (an integer)"]),
         ("backend.dtyp=fp16", ["unknown key `backend.dtyp`", "did you mean `backend.dtype`?"]),
         ("bakend.dtype=fp16", ["unknown key `bakend`", "did you mean `backend`?"]),
@@ -347,7 +348,7 @@ def test_bad_override(tmp_path: Path, override: str, words: list[str]) -> None:
 
 def test_removing_a_required_key_is_the_overrides_mistake(tmp_path: Path) -> None:
     message = refusal(write(tmp_path, GOOD), "backend=null")
-    assert message == "--set backend=null: `backend.dtype` is missing; expected fp16 or int8."
+    assert message == "--set backend=null: `backend.dtype` is missing; expected fp16, bf16 or int8."
 
 
 # Nothing that a file holds may end in anything but a ConfigError

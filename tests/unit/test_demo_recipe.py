@@ -23,10 +23,12 @@ def test_int8_recipe_is_the_vendors_with_the_demos_values(tmp_path: Path, shared
 
 
 @pytest.mark.shared
-def test_fp16_recipe_quantizes_nothing(tmp_path: Path, shared: Path) -> None:
-    recipe = yaml.safe_load(write_recipe(tmp_path, tmp_path / "checkpoint", "fp16").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_recipe_of_16_bits_quantizes_nothing(tmp_path: Path, shared: Path, dtype: str) -> None:
+    recipe = yaml.safe_load(write_recipe(tmp_path, tmp_path / "checkpoint", dtype).read_text(encoding="utf-8"))
     expected = yaml.safe_load((shared / "zoo" / "internlm2_hf_internlm_fp16.yaml").read_text(encoding="utf-8"))
-    expected["name"] = "smollm2-135m-fp16-tp1-1024-2048"
+    expected["name"] = f"smollm2-135m-{dtype}-tp1-1024-2048"
+    expected["backend"]["dtype"] = dtype
     expected["frontend"]["checkpoint"] = str(tmp_path / "checkpoint")
     expected["frontend"]["model_kwargs"]["tp"] = 1
     expected["workspace"]["path"] = str(tmp_path)

@@ -17,17 +17,20 @@ from numpy.typing import NDArray
 
 from ilmari.errors import ArtifactError
 from ilmari.kernels.plan import Plan, TensorShape
+from ilmari.kernels.scheme import storage
 
 FILE_NAME = "params/rank0.safetensors"
 PAGE = 4096
 """Bytes: where the first tensor begins is the same whatever the pages of the machine that writes or reads."""
 
-DTYPE_NAMES = {"float32": "F32", "float16": "F16", "int8": "I8", "uint8": "U8"}
+DTYPE_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8", "uint8": "U8"}
+"""A plan's dtypes and the names that safetensors has for them."""
+
 
 
 def tensor_bytes(shape: TensorShape) -> int:
     """Size of a tensor's data in bytes."""
-    return math.prod(shape.shape) * np.dtype(shape.dtype).itemsize
+    return math.prod(shape.shape) * np.dtype(storage(shape.dtype)).itemsize
 
 
 def params_bytes(plan: Plan) -> int:
@@ -79,7 +82,7 @@ def check_header(path: Path, plan: Plan) -> None:
 
 
 def map_params(path: Path, plan: Plan) -> Mapping[str, NDArray[Any]]:
-    """Every tensor of the file by name, as views of one memory mapping.
+    """Every tensor of the file by name, as views of one memory mapping; bfloat16 by its bits, as uint16.
 
     Raises:
         ArtifactError: as `check_header`.
@@ -91,6 +94,6 @@ def map_params(path: Path, plan: Plan) -> Mapping[str, NDArray[Any]]:
     offset = 0
     for shape in plan.tensors:
         end = offset + tensor_bytes(shape)
-        tensors[shape.name] = np.asarray(mapped[offset:end]).view(shape.dtype).reshape(shape.shape)
+        tensors[shape.name] = np.asarray(mapped[offset:end]).view(storage(shape.dtype)).reshape(shape.shape)
         offset = end
     return tensors

@@ -77,7 +77,7 @@ def summarize(artifact: Artifact) -> Summary:
         precision=Precision(
             scheme=manifest.scheme,
             weights=f"{manifest.plan.scheme.weights}, one scale per output channel",
-            embedding="float16",
+            embedding=manifest.plan.scheme.embedding,
             norms="float32",
             kv_cache="float16",
             activations=manifest.activation,

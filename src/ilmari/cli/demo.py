@@ -22,6 +22,7 @@ class Dtype(StrEnum):
 
     INT8 = "int8"
     FP16 = "fp16"
+    BF16 = "bf16"
 
 
 def demo_command(

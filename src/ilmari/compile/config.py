@@ -51,12 +51,13 @@ class _Scheme:
 
 _SCHEMES = {
     "fp16": _Scheme("fp16"),
+    "bf16": _Scheme("bf16"),
     "w8a16": _Scheme("int8"),
     "w8a8": _Scheme("int8"),
     "w8a16_gptq": _Scheme("int8", "GPTQ", "--set frontend.quantize.type=w8a16"),
     "w16kv8": _Scheme("int8", "an int8 KV cache", "--set backend.dtype=fp16 --set frontend.quantize=null"),
 }
-_SCHEME_OF_DTYPE = {"fp16": "fp16", "int8": "w8a16"}
+_SCHEME_OF_DTYPE = {"fp16": "fp16", "bf16": "bf16", "int8": "w8a16"}
 _WITH_ACTIVATION = {(f"w8{old}", new): f"w8{new}" for old in ("a16", "a8") for new in ("a16", "a8")}
 
 _NO_EFFECT = {
@@ -69,7 +70,7 @@ _NO_EFFECT = {
     "backend.merge_params": "the layout of an artifact's parameter files is fixed",
     "backend.compile.data_type": "it is a switch of the vendor's compiler without a counterpart here",
     "backend.compile.gather_data_vccl_dsp_enable": "it saves memory in the vendor's compiler, which is not used here",
-    "dataset": "neither fp16 nor rounding to nearest needs calibration data",
+    "dataset": "rounding to nearest needs no calibration data, nor do 16-bit floats",
     "workspace.workers": "one process compiles",
 }
 

@@ -86,7 +86,7 @@ class Backend(Block):
     """`backend`: the precision and the code generator."""
 
     type: Literal["tvm_vacc"] | None = Field(default=None, description="tvm_vacc")
-    dtype: Literal["fp16", "int8"] = Field(description="fp16 or int8")
+    dtype: Literal["fp16", "bf16", "int8"] = Field(description="fp16, bf16 or int8")
     merge_params: bool | None = Field(default=None, description=_FLAG)
     compile: BackendCompile | None = Field(default=None, description="a mapping")
 

@@ -12,6 +12,7 @@ from ilmari.checkpoint.checkpoint import Checkpoint
 from ilmari.compile.packing import pack, pack_bytes, pad
 from ilmari.errors import CheckpointError
 from ilmari.kernels.plan import LinearShape, Plan
+from ilmari.quant.bfloat16 import bfloat16, to_bfloat16
 from ilmari.quant.round_to_nearest import round_to_nearest
 from ilmari.quant.scaled_half import scaled_half
 from ilmari.quant.weight import ScaledWeight
@@ -19,7 +20,11 @@ from ilmari.quant.weight import ScaledWeight
 ROWS_AT_ONCE = 4096
 """Rows of the vocabulary's matrices in memory at a time; a multiple of every register tile."""
 
-ENCODERS: dict[str, Callable[[NDArray[np.float32]], ScaledWeight]] = {"float16": scaled_half, "int8": round_to_nearest}
+ENCODERS: dict[str, Callable[[NDArray[np.float32]], ScaledWeight]] = {
+    "float16": scaled_half,
+    "bfloat16": bfloat16,
+    "int8": round_to_nearest,
+}
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -33,7 +38,7 @@ def packed_tensors(checkpoint: Checkpoint, plan: Plan) -> Iterator[NDArray[Any]]
     config = plan.config
     for start in range(0, config.vocab_size, ROWS_AT_ONCE):
         rows = checkpoint.embedding_rows(start, start + ROWS_AT_ONCE)
-        yield _embedding(rows, checkpoint)
+        yield _embedding(rows, checkpoint, plan.scheme.embedding)
     for index in range(config.num_hidden_layers):
         layer = checkpoint.layer(index)
         gate, up = (pad(part, plan.intermediate, config.hidden_size) for part in (layer.gate, layer.up))
@@ -73,7 +78,9 @@ def _parts(plan: Plan, shape: LinearShape, weight: NDArray[np.float32]) -> list[
     return [packed, encoded.scale]
 
 
-def _embedding(rows: NDArray[np.float32], checkpoint: Checkpoint) -> NDArray[np.float16]:
+def _embedding(rows: NDArray[np.float32], checkpoint: Checkpoint, dtype: str) -> NDArray[Any]:
+    if dtype == "bfloat16":
+        return to_bfloat16(rows)
     largest = max(rows.max(), -rows.min())
     if largest > FLOAT16_MAX:
         raise CheckpointError(

@@ -7,7 +7,7 @@ import yaml
 
 from ilmari.errors import OutputError
 
-DTYPES = ("int8", "fp16")
+DTYPES = ("int8", "fp16", "bf16")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -22,7 +22,8 @@ _Dumper.add_representer(
 def write_recipe(folder: Path, checkpoint: Path, dtype: str) -> Path:
     """Write `folder`/demo_`dtype`.yaml, which compiles `checkpoint` into a subfolder of `folder`; return its path.
 
-    `dtype` is one of `DTYPES`: "int8" quantizes the weights, "fp16" keeps them as they are.
+    `dtype` is one of `DTYPES`: "int8" quantizes the weights, "fp16" keeps them as they are, "bf16"
+    rounds them.
 
     Raises:
         OutputError: `folder` cannot be written.
@@ -32,7 +33,7 @@ def write_recipe(folder: Path, checkpoint: Path, dtype: str) -> Path:
     recipe["frontend"]["checkpoint"] = str(checkpoint.absolute())
     recipe["backend"]["dtype"] = dtype
     recipe["workspace"]["path"] = str(folder.absolute())
-    if dtype == "fp16":
+    if dtype != "int8":
         del recipe["frontend"]["quantize"]
     path = folder / f"demo_{dtype}.yaml"
     try:

@@ -26,6 +26,7 @@ class Views:
     the arrays of `form` each: the norm of hidden, what was attended to, and the feed-forward block's gated activations.
     """
 
+    rows: int
     hidden: tvm_ffi.Tensor
     qkv: tvm_ffi.Tensor
     q: tvm_ffi.Tensor
@@ -69,6 +70,7 @@ class Workspace:
     def _views(self, rows: int) -> Views:
         form = self._plan.form(rows)
         return Views(
+            rows=rows,
             hidden=tensor(self.hidden[:rows]),
             qkv=tensor(self._qkv[:rows]),
             q=tensor(self.q[:rows]),

@@ -15,8 +15,9 @@ import tvm
 from ilmari.kernels.attention import attention
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.embedding import embedding
-from ilmari.kernels.form import FLOAT32, GROUPS, HALVES, PAIRS, Form
+from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS, Form
 from ilmari.kernels.isa import Isa
+from ilmari.kernels.linear_bfloat16 import linear_bfloat16
 from ilmari.kernels.linear_float import linear_float
 from ilmari.kernels.linear_groups import linear_groups
 from ilmari.kernels.linear_halves import linear_halves
@@ -25,6 +26,7 @@ from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.quantize import norm_quantize, quantize, silu_quantize
 from ilmari.kernels.rmsnorm import rmsnorm
 from ilmari.kernels.rope_append import rope_append
+from ilmari.kernels.round_rows import round_rows
 from ilmari.kernels.silu_multiply import silu_multiply
 from ilmari.kernels.target import Target, tvm_target
 from ilmari.report import Progress
@@ -38,6 +40,13 @@ LINEARS: dict[Form, Callable[[Isa, LinearShape], PrimFunc]] = {
     PAIRS: linear_pairs,
     GROUPS: linear_groups,
 }
+"""The products of int8 weights and integers."""
+
+FLOAT_LINEARS: dict[Form, Callable[[Isa, LinearShape, str], PrimFunc]] = {
+    FLOAT32: linear_float,
+    BFLOAT16: linear_bfloat16,
+}
+"""Those of floats, which take the dtype of the weights as well."""
 
 
 def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
@@ -50,22 +59,27 @@ def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
     hidden, eps, intermediate = config.hidden_size, config.rms_norm_eps, plan.intermediate
     qkv, gate_up = plan.linears["qkv"], plan.linears["gate_up"]
     table: dict[str, Callable[[], PrimFunc]] = {
-        "embedding": partial(embedding, isa, config.vocab_size, hidden),
+        "embedding": partial(embedding, isa, config.vocab_size, hidden, plan.scheme.embedding),
         "rope_append": partial(rope_append, isa, heads, kv_heads, head_dim, qkv.n),
         "attention_prefill": partial(attention, isa, heads, kv_heads, head_dim, tile_tokens(config.q_per_kv)),
         "attention_decode": partial(attention, isa, heads, kv_heads, head_dim, 1),
     }
     for _, form in plan.forms:
-        if form is FLOAT32:
-            table["norm_float32"] = partial(rmsnorm, isa, hidden, eps)
-            table["silu_float32"] = partial(silu_multiply, isa, intermediate, gate_up.n)
-        else:
+        if form in LINEARS:
             table[f"norm_{form.name}"] = partial(norm_quantize, isa, form, hidden, eps)
             table[f"copy_{form.name}"] = partial(quantize, isa, form, config.q_size)
             table[f"silu_{form.name}"] = partial(silu_quantize, isa, form, intermediate, gate_up.n)
+        else:
+            table[f"norm_{form.name}"] = partial(rmsnorm, isa, hidden, eps, form.name)
+            table[f"silu_{form.name}"] = partial(silu_multiply, isa, intermediate, gate_up.n, form.name)
+        if form is BFLOAT16:
+            table["copy_bfloat16"] = partial(round_rows, isa, config.q_size)
         for name, shape in plan.linears.items():
-            linear = partial(linear_float, dtype=plan.scheme.weights) if form is FLOAT32 else LINEARS[form]
-            table[f"linear_{name}_{form.name}"] = partial(linear, isa, shape)
+            table[f"linear_{name}_{form.name}"] = (
+                partial(LINEARS[form], isa, shape)
+                if form in LINEARS
+                else partial(FLOAT_LINEARS[form], isa, shape, plan.scheme.weights)
+            )
     return table
 
 

@@ -52,6 +52,9 @@ class Form:
 
 FLOAT32 = Form("float32", "float32", (Part("float32", lambda k: k),))
 
+BFLOAT16 = Form("bfloat16", "bfloat16", (Part("uint16", lambda k: k),))
+"""By its bits."""
+
 HALVES = Form(
     "halves",
     "16-bit integers, one scale per token",

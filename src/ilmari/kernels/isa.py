@@ -20,6 +20,7 @@ class Isa:
     matrix product, so that the accumulators and their operands fit into the register file.
     int8_dot: bytes are multiplied and summed by fours in one instruction (VNNI).
     traded: of four groups of inputs, how many `linear_pairs` computes with half the multiplications and more additions.
+    bf16_dot: bfloat16 numbers are multiplied and summed by twos in one instruction (AVX512-BF16).
     native_half: the CPU converts float16 vectors by itself.
     features: LLVM's names of what the code uses beyond the architecture's baseline.
     """
@@ -29,22 +30,34 @@ class Isa:
     vectors: int
     int8_dot: bool
     traded: int
+    bf16_dot: bool
     native_half: bool
     features: frozenset[str]
 
 
-AVX512_VNNI = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx2", "fma", "f16c"})
+AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx2", "fma", "f16c"})
 
 ISAS: tuple[Isa, ...] = (
     Isa(
         # AMD's cores, and no others, have sse4a; they add vectors on other ports than they multiply on.
-        name="avx512-vnni-amd",
+        name="avx512-amd",
         lanes=16,
         vectors=4,
         int8_dot=True,
         traded=3,
+        bf16_dot=True,
         native_half=True,
-        features=AVX512_VNNI | {"sse4a"},
+        features=AVX512 | {"avx512bf16", "sse4a"},
+    ),
+    Isa(
+        name="avx512-bf16",
+        lanes=16,
+        vectors=4,
+        int8_dot=True,
+        traded=0,
+        bf16_dot=True,
+        native_half=True,
+        features=AVX512 | {"avx512bf16"},
     ),
     Isa(
         name="avx512-vnni",
@@ -52,8 +65,9 @@ ISAS: tuple[Isa, ...] = (
         vectors=4,
         int8_dot=True,
         traded=0,
+        bf16_dot=False,
         native_half=True,
-        features=AVX512_VNNI,
+        features=AVX512,
     ),
     Isa(
         name="avx2",
@@ -61,10 +75,20 @@ ISAS: tuple[Isa, ...] = (
         vectors=2,
         int8_dot=False,
         traded=0,
+        bf16_dot=False,
         native_half=True,
         features=frozenset({"avx2", "fma", "f16c"}),
     ),
-    Isa(name="generic", lanes=4, vectors=2, int8_dot=False, traded=0, native_half=False, features=frozenset()),
+    Isa(
+        name="generic",
+        lanes=4,
+        vectors=2,
+        int8_dot=False,
+        traded=0,
+        bf16_dot=False,
+        native_half=False,
+        features=frozenset(),
+    ),
 )
 """Best first: the first whose features the target has is used."""
 

@@ -1,4 +1,4 @@
-"""Linear layer with float32 activations: float16 weights, or int8 weights on CPUs without byte dot products."""
+"""Linear layer with float32 activations: 16-bit float weights, or int8 weights on CPUs without byte dot products."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tvm.script import tirx as T
 from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.numeric import widen
 from ilmari.kernels.plan import LinearShape
+from ilmari.kernels.scheme import storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,8 +22,9 @@ ROWS = 4  # tokens in a register tile
 def linear_float(isa: Isa, shape: LinearShape, dtype: str) -> PrimFunc:
     """Y[m, n] (+)= channel_scale[n] * X[m, k] @ W.T
 
-    X and Y are float32, W is [n/block, k, block] of `dtype` (float16 or int8, see `packing`), channel_scale is float32
-    (a power of two for float16, see `quant.scaled_half`). `accumulate` adds to Y: the residual.
+    X and Y are float32, W is [n/block, k, block] of `dtype` (float16, int8, or bfloat16 as uint16, see `packing`),
+    channel_scale is float32 (a power of two for float16, see `quant.scaled_half`). `accumulate` adds to Y: the
+    residual.
     """
     lanes, block = isa.lanes, shape.block
     n, k, accumulate, vectors = shape.n, shape.k, shape.accumulate, block // lanes
@@ -53,7 +55,10 @@ def linear_float(isa: Isa, shape: LinearShape, dtype: str) -> PrimFunc:
 
     @T.prim_func
     def kernel(
-        x: T.handle, W: T.Buffer((n // block, k, block), dtype), channel_scale: T.Buffer((n,), "float32"), y: T.handle
+        x: T.handle,
+        W: T.Buffer((n // block, k, block), storage(dtype)),
+        channel_scale: T.Buffer((n,), "float32"),
+        y: T.handle,
     ):
         m = T.int32()
         X = T.match_buffer(x, (m, k), "float32")

@@ -21,10 +21,16 @@ LN_2_HIGH, LN_2_LOW = 0.693359375, -2.12194440e-4  # ln 2 in two parts, the firs
 
 
 def widen(isa: Isa, x: PrimExpr, dtype: str) -> PrimExpr:
-    """float16 or int8 to float32, exactly. float16 infinities and NaNs are not supported: weights and KV are finite."""
+    """float16, bfloat16 (its bits as uint16) or int8 to float32, exactly.
+
+    float16 infinities and NaNs are not supported: weights and KV are finite.
+    """
     lanes = isa.lanes
     if dtype == "int8":
         return T.cast(T.cast(x, f"int32x{lanes}"), f"float32x{lanes}")
+    if dtype == "bfloat16":
+        bits = T.cast(x, f"uint32x{lanes}") << T.broadcast(T.uint32(16), lanes)
+        return T.reinterpret(bits, dtype=f"float32x{lanes}")
     if isa.native_half:
         return T.cast(x, f"float32x{lanes}")
     # Place exponent and mantissa where float32 has them; the product corrects the bias, for subnormals too.
@@ -55,6 +61,19 @@ def halve(isa: Isa, x: PrimExpr) -> PrimExpr:
     subnormal = T.reinterpret(shifted, dtype=f"uint32x{lanes}") - u32(0x3F000000)
     half = T.Select(magnitude < u32(113 << 23), subnormal, normal) | ((bits >> u32(16)) & u32(0x8000))
     return T.reinterpret(T.cast(half, f"uint16x{lanes}"), dtype=f"float16x{lanes}")
+
+
+def bfloat16_bits(isa: Isa, x: PrimExpr) -> PrimExpr:
+    """float32 to bfloat16, to nearest even: its bits in the low half of uint32 lanes. NaNs are not supported."""
+    sixteen = T.broadcast(T.uint32(16), isa.lanes)
+    bits = T.reinterpret(x, dtype=f"uint32x{isa.lanes}")
+    odd = (bits >> sixteen) & T.broadcast(T.uint32(1), isa.lanes)
+    return (bits + T.broadcast(T.uint32(0x7FFF), isa.lanes) + odd) >> sixteen
+
+
+def narrow(isa: Isa, x: PrimExpr, dtype: str) -> PrimExpr:
+    """float32 as it is stored in an array of `dtype`, float32 or bfloat16."""
+    return T.cast(bfloat16_bits(isa, x), f"uint16x{isa.lanes}") if dtype == "bfloat16" else x
 
 
 def nearest(isa: Isa, x: PrimExpr, factor: PrimExpr) -> PrimExpr:

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from ilmari.kernels.form import FLOAT32, GROUPS, HALVES, PAIRS, RUN, Form
+from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS, RUN, Form
 from ilmari.kernels.isa import Isa
-from ilmari.kernels.schedule import MANY_ROWS
 from ilmari.kernels.scheme import Scheme
 from ilmari.model.config import ModelConfig
 
@@ -16,10 +15,13 @@ BYTE_DOT_STEP = 4
 """Inputs of one channel that lie side by side where products are byte dots: what one lane multiplies and sums."""
 
 INTEGER_FORMS: dict[int, tuple[tuple[int, Form], ...]] = {
-    16: ((1, HALVES), (MANY_ROWS, PAIRS)),
+    16: ((1, HALVES), (24, PAIRS)),
     8: ((1, GROUPS),),
 }
-"""By bits of an activation: the form of a step's activations, by the rows from which on it is used."""
+"""By bits of an activation: forms, each with the rows of a step from which on its kernels are the faster ones."""
+
+FLOAT_FORMS: tuple[tuple[int, Form], ...] = ((1, FLOAT32), (32, BFLOAT16))
+"""The same for float weights; the second where the CPU has bfloat16 dot products."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class LinearShape:
 
 @dataclass(frozen=True)
 class TensorShape:
-    """One tensor of the parameter file; dtype is NumPy's name."""
+    """One tensor of the parameter file; dtype is NumPy's name, or bfloat16 (see `scheme.storage`)."""
 
     name: str
     shape: tuple[int, ...]
@@ -65,9 +67,16 @@ class Plan:
         return self.scheme.weights == "int8" and self.isa.int8_dot
 
     @property
+    def bf16_dot(self) -> bool:
+        """Whether linear layers have a second kernel, for many rows, that multiplies bfloat16 activations."""
+        return self.scheme.weights != "int8" and self.isa.bf16_dot
+
+    @property
     def forms(self) -> tuple[tuple[int, Form], ...]:
         """Forms of the linear layers' inputs, each with the rows of a step from which on it is used, ascending."""
-        return INTEGER_FORMS[self.scheme.activation_bits] if self.byte_dot else ((1, FLOAT32),)
+        if self.byte_dot:
+            return INTEGER_FORMS[self.scheme.activation_bits]
+        return FLOAT_FORMS[: 1 + self.bf16_dot]
 
     def form(self, rows: int) -> Form:
         """The form for a step of `rows` rows."""
@@ -76,7 +85,8 @@ class Plan:
     @property
     def activation(self) -> str:
         """Precision of the linear layers' inputs, for people."""
-        return self.forms[0][1].description
+        descriptions = dict.fromkeys(form.description for _, form in self.forms)
+        return ", in long steps ".join(descriptions)
 
     @property
     def intermediate(self) -> int:
@@ -122,7 +132,7 @@ class Plan:
             )
         )
         return (
-            TensorShape("embedding", (self.config.vocab_size, hidden), "float16"),
+            TensorShape("embedding", (self.config.vocab_size, hidden), self.scheme.embedding),
             *layers,
             TensorShape("norm", (hidden,), "float32"),
             *self.linear_tensors("head"),

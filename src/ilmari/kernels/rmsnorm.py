@@ -8,16 +8,17 @@ import numpy as np
 from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa, fma
-from ilmari.kernels.numeric import lane_sum
+from ilmari.kernels.numeric import lane_sum, narrow
 from ilmari.kernels.schedule import PARALLEL_ROWS
+from ilmari.kernels.scheme import storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tvm.tirx import PrimFunc
 
 
-def norm_row(isa: Isa, hidden: int, eps: float) -> Any:
-    """Inline: Y[o] = X[i] / sqrt(mean(X[i]**2) + eps) * weight, rows of [..., hidden], float32."""
+def norm_row(isa: Isa, hidden: int, eps: float, dtype: str = "float32") -> Any:
+    """Inline: Y[o] = X[i] / sqrt(mean(X[i]**2) + eps) * weight, rows of [..., hidden], float32; Y of `dtype`."""
     lanes = isa.lanes
 
     @T.inline
@@ -30,20 +31,20 @@ def norm_row(isa: Isa, hidden: int, eps: float) -> Any:
         factor: T.let = T.float32(1) / T.sqrt(lane_sum(square, range(lanes)) / T.float32(hidden) + T.float32(eps))
         for j in T.serial(hidden // lanes):
             normal: T.let = X[i, T.ramp(j * lanes, 1, lanes)] * T.broadcast(factor, lanes)
-            Y[o, T.ramp(j * lanes, 1, lanes)] = normal * weight[T.ramp(j * lanes, 1, lanes)]
+            Y[o, T.ramp(j * lanes, 1, lanes)] = narrow(isa, normal * weight[T.ramp(j * lanes, 1, lanes)], dtype)
 
     return row
 
 
-def rmsnorm(isa: Isa, hidden: int, eps: float) -> PrimFunc:
-    """Y[m, hidden] = X / sqrt(mean(X**2) + eps) * weight[hidden], all float32."""
-    row = norm_row(isa, hidden, eps)
+def rmsnorm(isa: Isa, hidden: int, eps: float, dtype: str = "float32") -> PrimFunc:
+    """Y[m, hidden] = X / sqrt(mean(X**2) + eps) * weight[hidden], float32; Y of `dtype`, float32 or bfloat16."""
+    row = norm_row(isa, hidden, eps, dtype)
 
     @T.prim_func
     def kernel(x: T.handle, weight: T.Buffer((hidden,), "float32"), y: T.handle):
         m = T.int32()
         X = T.match_buffer(x, (m, hidden), "float32")
-        Y = T.match_buffer(y, (m, hidden), "float32")
+        Y = T.match_buffer(y, (m, hidden), storage(dtype))
         if m < PARALLEL_ROWS:
             for i in T.serial(m):
                 row(i, X, weight, i, Y)

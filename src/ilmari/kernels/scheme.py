@@ -7,17 +7,28 @@ from dataclasses import dataclass
 class Scheme:
     """Number formats of one compiled model.
 
-    weights: dtype of the linear layers and of the head, "float16" or "int8", both with one scale per output channel.
-    activation_bits: at least so many bits of a linear layer's inputs are kept; 32 is float32. CPUs without integer dot
-    products keep more. The embedding table and the KV cache are float16, norms float32.
+    weights: dtype of the linear layers and of the head, "float16", "bfloat16" or "int8", all with one scale per output
+    channel. activation_bits: at least so many bits of an int8 layer's inputs are kept; CPUs without integer dot
+    products keep more. embedding: dtype of the embedding table. The KV cache is float16, norms float32.
     """
 
     name: str
     weights: str
     activation_bits: int
+    embedding: str = "float16"
 
 
 SCHEMES = {
     scheme.name: scheme
-    for scheme in (Scheme("fp16", "float16", 32), Scheme("w8a16", "int8", 16), Scheme("w8a8", "int8", 8))
+    for scheme in (
+        Scheme("fp16", "float16", 32),
+        Scheme("bf16", "bfloat16", 32, "bfloat16"),
+        Scheme("w8a16", "int8", 16),
+        Scheme("w8a8", "int8", 8),
+    )
 }
+
+
+def storage(dtype: str) -> str:
+    """The dtype, of NumPy and in kernels, of arrays that hold `dtype`: both know bfloat16 only by its bits."""
+    return "uint16" if dtype == "bfloat16" else dtype
