@@ -74,7 +74,7 @@ def compile_tiny(tmp_path_factory: pytest.TempPathFactory) -> CompileTiny:
 def one_linear_kernel() -> Iterator[None]:
     """Linear layers compute any number of rows alike: with more rows no activation is rounded to bfloat16."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ilmari.engine.linear.PREFILL_ROWS", sys.maxsize)
+        patch.setattr("ilmari.kernels.plan.FLOAT_FORMS", FLOAT_FORMS[:1])
         yield
 
 
@@ -84,7 +84,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoints.write_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", **TINY_SIZES)
 
 
-@pytest.fixture(scope="session", params=["fp16", "bf16", "w8a16"])
+@pytest.fixture(scope="session", params=SCHEMES)
 def tiny_artifact(request: pytest.FixtureRequest, compile_tiny: CompileTiny) -> Path:
     """A small random model compiled for this host, in each precision; shared, so only to be read."""
     return compile_tiny(request.param)
