@@ -68,7 +68,7 @@ def test_object_runs_through_the_linker(object_file, rng):
     v = rng.standard_normal(value_shape(1, 1, 64)).astype(np.float16)
     zero, one = np.zeros(1, np.int32), np.ones(1, np.int32)
     y = aligned_copy(np.zeros_like(q))
-    arguments = (q, k, v, zero[None], zero, one, zero, zero)
+    arguments = (q, k, v, zero[None], np.array([0, 1], np.int32), zero, zero, zero, one)
     library["attention_decode"](*(tensor(aligned_copy(array)) for array in arguments), tensor(y))
     np.testing.assert_array_equal(y[0], np.tile(v[0, 0, 0].astype(np.float32), 3))
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilmari.artifact.artifact import KERNELS, Artifact
-from ilmari.engine.batch import Batch, Tiles
+from ilmari.engine.batch import Batch, Segments, Tiles
 from ilmari.engine.kv_cache import KvCache
 from ilmari.engine.linear import Linear
 from ilmari.engine.workspace import Views, Workspace
@@ -48,7 +48,8 @@ class Runner:
         self._embedding = self.library["embedding"]
         self._rmsnorm = self.library["rmsnorm"]
         self._rope_append = self.library["rope_append"]
-        self._attention = {True: self.library["attention_decode"], False: self.library["attention_prefill"]}
+        self._attention_decode = self.library["attention_decode"]
+        self._attention_prefill = self.library["attention_prefill"]
         self._silu_multiply = self.library["silu_multiply"]
 
     def forward(self, batch: Batch, cache: KvCache) -> NDArray[np.float32]:
@@ -65,9 +66,9 @@ class Runner:
                 if not len(batch.outputs):
                     return self._logits[:0, : self.plan.config.vocab_size]
                 views = self._keep_outputs(batch)
-                self._attend(views, batch, cache, index, batch.output_tiles, single=True)
+                self._attend(views, batch.table, cache, index, batch.output_segments, None)
             else:
-                self._attend(views, batch, cache, index, batch.tiles, single=batch.single)
+                self._attend(views, batch.table, cache, index, batch.segments, batch.tiles)
             layer.o(views.attended, views.hidden, views)
             self._feed_forward(layer, views)
         return self._project_to_vocabulary(views, len(batch.outputs))
@@ -77,18 +78,21 @@ class Runner:
         layer.qkv(views.normed, views.qkv, views)
         self._rope_append(views.qkv, batch.cos, batch.sin, batch.slots, views.q, cache.keys[index], cache.values[index])
 
-    def _attend(self, views: Views, batch: Batch, cache: KvCache, index: int, tiles: Tiles, *, single: bool) -> None:
-        self._attention[single](
-            views.q,
-            cache.keys[index],
-            cache.values[index],
-            batch.table,
-            tiles.first,
-            tiles.count,
-            tiles.owner,
-            tiles.position,
-            views.attended,
-        )
+    def _attend(
+        self,
+        views: Views,
+        table: tvm_ffi.Tensor,
+        cache: KvCache,
+        index: int,
+        segments: Segments | None,
+        tiles: Tiles | None,
+    ) -> None:
+        inputs = views.q, cache.keys[index], cache.values[index], table
+        if segments:
+            work = segments.bounds, segments.row, segments.owner, segments.start, segments.stop
+            self._attention_decode(*inputs, *work, views.attended)
+        if tiles:
+            self._attention_prefill(*inputs, tiles.first, tiles.count, tiles.owner, tiles.position, views.attended)
 
     def _feed_forward(self, layer: Layer, views: Views) -> None:
         self._rmsnorm(views.hidden, layer.ffn_norm, views.normed)
