@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 from tvm.script import tirx as T
 
 from ilmari.kernels.attention_tiles import SEGMENT
-from ilmari.kernels.isa import Isa, fma, prefetch
+from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
+from ilmari.kernels.kv_prefetch import LINE, prefetch
 from ilmari.kernels.numeric import MASKED, exp_nonpositive, lane_max, lane_sum, widen
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
-
-LINE = 32
-"""float16 numbers in a cache line."""
 
 AHEAD = 8
 """Blocks between what is read and what is asked of the memory, whose own guesses end at each block."""
@@ -49,13 +47,12 @@ def attention_decode(isa: Isa, heads: int, kv_heads: int, head_dim: int) -> Prim
     def fetch(index, line, h, next_h, owner, first, last, table, now, then):
         """Ask for a cache line that is read AHEAD blocks after `index`: of `now`, and past the last block of `then`."""
         ahead: T.let = index + AHEAD
-        at: T.let = line * LINE
         if ahead <= last:
             block: T.let = T.cast(table[owner, ahead], "int64")
-            T.evaluate(prefetch(T.address_of(now[block, h, at // now.shape[3], at % now.shape[3]])))
+            T.evaluate(prefetch(now, block, h, line))
         else:
             block: T.let = T.cast(table[owner, T.min(first + ahead - last - 1, last)], "int64")
-            T.evaluate(prefetch(T.address_of(then[block, next_h, at // then.shape[3], at % then.shape[3]])))
+            T.evaluate(prefetch(then, block, next_h, line))
 
     @T.inline
     def score(row0, at, h, row, owner, first, last, table, Q, K, V, P):

@@ -13,6 +13,7 @@ from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
+from ilmari.kernels.kv_prefetch import LINE, prefetch
 from ilmari.kernels.numeric import MASKED, exp_nonpositive, lane_max, lane_sum, widen
 from ilmari.kernels.plan import padded
 
@@ -37,6 +38,9 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
     batch = 8 if lanes == 16 else 4  # rows of a register tile of two vectors: 16 accumulators of 32, or 8 of 16
     rows = padded(tokens * group, batch)
     width = VECTORS * lanes
+    lines = head_dim * BLOCK_SIZE // LINE  # of a head in a block
+    panel_lines = max(head_dim, CHUNK) * PANEL // LINE  # most that a panel of keys or of features has
+    share = -(-panel_lines * batch // rows)
 
     @T.inline
     def gather_queries(first, last, h, Q, queries):
@@ -79,6 +83,13 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
                         T.broadcast(left[row0 + r, k], lanes),
                         acc[T.ramp(at, 1, lanes)],
                     )
+
+    @T.inline
+    def fetch(cache, block0, line0, limit, h, owner, table):
+        """Ask for a part of some blocks' lines, so many that a whole tile asks for a panel's."""
+        for i in T.unroll(share):
+            block: T.let = T.cast(table[owner, T.min(block0 + (line0 + i) // lines, limit)], "int64")
+            T.evaluate(prefetch(cache, block, h, (line0 + i) % lines))
 
     @T.inline
     def score(row0, panel, j0, queries, keys, P):
@@ -176,6 +187,7 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
             t: T.let = T.Select(i % 2 == 0, i // 2, tiles - 1 - i // 2)
             last: T.let = count[t] - 1
             length: T.let = position[t] + count[t]
+            limit: T.let = (length - 1) // BLOCK_SIZE
             batches: T.let = (count[t] * group + batch - 1) // batch
             gather_queries(first[t], last, h, Q, queries)
             for r in T.serial(batches * batch):
@@ -194,6 +206,7 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
                     widen_keys(left, right, h, K, keys_)
                     for rb in T.serial(batches):
                         seen: T.let = position[t] + T.min((rb * batch + batch - 1) // group, last) + 1 - start
+                        fetch(V, block0 + panel * (PANEL // BLOCK_SIZE), rb * share, limit, h, owner[t], table)
                         if panel * PANEL < seen:
                             for j in T.serial(PANEL // width):
                                 score(rb * batch, panel, j * width, queries, keys_, P)
@@ -220,6 +233,8 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
                         )
                     for rb in T.serial(batches):
                         seen: T.let = position[t] + T.min((rb * batch + batch - 1) // group, last) + 1 - start
+                        next_line: T.let = panel * panel_lines + rb * share
+                        fetch(K, block0 + CHUNK // BLOCK_SIZE, next_line, limit, h, owner[t], table)
                         if seen > 0:
                             for j in T.serial(PANEL // width):
                                 mix(rb * batch, T.min(seen, CHUNK), panel, j * width, P, values_, correction, O)

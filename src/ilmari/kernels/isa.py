@@ -68,11 +68,3 @@ def fma(isa: Isa, a: PrimExpr, b: PrimExpr, c: PrimExpr) -> PrimExpr:
     from tvm.script import tirx as T
 
     return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.fmuladd"), a, b, c, dtype=f"float32x{isa.lanes}")
-
-
-def prefetch(address: PrimExpr) -> PrimExpr:
-    """Ask for a cache line that is read soon, into the second-level cache."""
-    from tvm.script import tirx as T
-
-    read, locality, data = T.int32(0), T.int32(2), T.int32(1)
-    return T.call_llvm_intrin("void", "llvm.prefetch", address, read, locality, data)
