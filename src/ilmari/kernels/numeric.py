@@ -102,8 +102,8 @@ def exp(isa: Isa, x: PrimExpr) -> PrimExpr:
 def exp_nonpositive(isa: Isa, x: PrimExpr) -> PrimExpr:
     """e**x in float32 for x <= 0: exactly 1 at 0, and 0 below -87.7; a third cheaper than `exp`.
 
-    Relative error up to 3e-7 + 8e-8 |x|. x log2 e = n + r with |r| <= 1/2; 2**r by its Taylor polynomial of degree 6, 2**n
-    through the exponent bits.
+    Relative error up to 3e-7 + 8e-8 |x|. x log2 e = n + r with |r| <= 1/2; 2**r by its Taylor polynomial of degree 6,
+    2**n through the exponent bits.
     """
     lanes = isa.lanes
 
