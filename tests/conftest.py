@@ -1,7 +1,6 @@
 """Fixtures that every test may use."""
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from ilmari.compile.pipeline import compile_model
 from ilmari.demo.download import fetch_weights
 from ilmari.demo.gguf_checkpoint import write_checkpoint
 from ilmari.errors import DownloadError
+from ilmari.kernels.plan import FLOAT_FORMS
+from ilmari.kernels.scheme import SCHEMES
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

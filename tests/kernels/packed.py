@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from ilmari.kernels.form import CHUNK, CLASSES, GROUP, HALVES, PAIRS, Form
-from ilmari.kernels.isa import Isa
+from ilmari.kernels.isa import ISAS, Isa
 from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.model.config import ModelConfig
@@ -19,6 +19,9 @@ CPUS = {
     "generic": "x86-64",
 }
 """A CPU that gets each instruction set."""
+
+INTEGER_ISAS = tuple({isa.traded: isa for isa in reversed(ISAS) if isa.int8_dot}.values())
+"""Instruction sets with integer dot products, one for each way to use them."""
 
 CONFIG = ModelConfig(
     architecture="test",

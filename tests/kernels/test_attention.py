@@ -6,20 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from ilmari.kernels.attention import attention, attention_reference
-from ilmari.kernels.attention_tiles import tile_tokens
+from ilmari.kernels.attention_decode import attention_decode
+from ilmari.kernels.attention_prefill import attention_prefill
+from ilmari.kernels.attention_reference import attention_reference
+from ilmari.kernels.attention_tiles import SEGMENT, TILE_ROWS, tile_tokens
 from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
 
 KV_HEADS = 2
-CONTEXTS = (1, 15, 16, 17, 63, 64, 65, 200)
-NEW_TOKENS = {1: 1, 15: 15, 16: 3, 17: 17, 63: 8, 64: 2, 65: 7, 200: 37}
+CONTEXTS = (1, 15, 16, 17, 127, 128, 129, 300)
+NEW_TOKENS = {1: 1, 15: 15, 16: 3, 17: 17, 127: 8, 128: 2, 129: 70, 300: 137}
+LONG_CONTEXTS = (1, 2, 16, 17, 255, 256, 257, 512, 513, 769, 1100)
 UNTOUCHED = np.float32(-777)
-KERNELS = (  # query heads per KV head, head_dim, tokens in a tile: those of prefill and those of decoding
-    *((1, 64, 8), (2, 64, 4), (3, 128, 2), (4, 128, 2)),
-    *((1, 128, 1), (2, 128, 1), (3, 64, 1), (4, 64, 1)),
-    *((6, 64, 1), (8, 128, 1), (16, 64, 1)),
-)
-GAP = 8  # rows after each sequence that belong to no tile: as many as the largest tile has
+GROUPS = (1, 2, 3, 4, 6, 8, 16)  # query heads per KV head
+HEAD_DIMS = {1: 64, 2: 128, 3: 96, 4: 64, 6: 32, 8: 128, 16: 64}
+GAP = 8  # rows after each sequence that belong to none
+DECODE = None  # for the tokens in a tile
 
 
 def one_by_one(query, keys, values):
@@ -59,6 +60,17 @@ def random_sequence(rng, length, new, heads, head_dim, spread=2.0):
     return Sequence(*(array.astype(np.float64) for array in (q, k, v)))
 
 
+def segments(lengths, spans):
+    """The last token of each sequence over all its keys, in segments, as `attention_decode` takes them."""
+    runs = [
+        (span.start, owner, start, min(start + SEGMENT, length))
+        for owner, (length, span) in enumerate(zip(lengths, spans, strict=True))
+        for start in range(0, length, SEGMENT)
+    ]
+    bounds = np.cumsum([0] + [-(-length // SEGMENT) for length in lengths])
+    return [column.astype(np.int32) for column in (bounds, *np.array(runs).T)]
+
+
 def run(compiled, rng, sequences, tokens):
     """The sequences' outputs, from one call whose cache holds NaN in every place that is not in use."""
     heads, head_dim = sequences[0].q.shape[1:]
@@ -72,7 +84,7 @@ def run(compiled, rng, sequences, tokens):
     table = np.full((len(sequences), max(blocks_of) + 1), unused, np.int32)
     m = sum(len(sequence.q) + GAP for sequence in sequences)
     q = np.full((m, heads, head_dim), np.nan, np.float32)
-    tiles, spans, row = [], [], 1
+    spans, row = [], 1
     for owner, sequence in enumerate(sequences):
         table[owner, : blocks_of[owner]] = [free.pop() for _ in range(blocks_of[owner])]
         for position in range(lengths[owner]):
@@ -81,14 +93,20 @@ def run(compiled, rng, sequences, tokens):
             v[block, :, offset] = sequence.v[position]
         new = len(sequence.q)
         q[row : row + new] = sequence.q
-        for start in range(0, new, tokens):
-            tiles.append((row + start, min(tokens, new - start), owner, sequence.position + start))
         spans.append(slice(row, row + new))
         row += new + GAP
-    first, count, owner, position = (column.copy() for column in rng.permutation(np.array(tiles, np.int32)).T)
     y = np.full((m, heads * head_dim), UNTOUCHED)
-    kernel = compiled(attention, heads, KV_HEADS, head_dim, tokens)
-    kernel(q.reshape(m, -1), k, v, table, first, count, owner, position, y)
+    inputs = q.reshape(m, -1), k, v, table
+    if tokens is DECODE:
+        compiled(attention_decode, heads, KV_HEADS, head_dim)(*inputs, *segments(lengths, spans), y)
+    else:
+        tiles = [
+            (span.start + at, min(tokens, span.stop - span.start - at), owner, sequence.position + at)
+            for owner, (sequence, span) in enumerate(zip(sequences, spans, strict=True))
+            for at in range(0, span.stop - span.start, tokens)
+        ]
+        columns = (column.copy() for column in rng.permutation(np.array(tiles, np.int32)).T)
+        compiled(attention_prefill, heads, KV_HEADS, head_dim, tokens)(*inputs, *columns, y)
     outputs = [y[span].reshape(-1, heads, head_dim).copy() for span in spans]
     for span in spans:
         y[span] = UNTOUCHED
@@ -107,34 +125,44 @@ def test_reference_agrees_with_one_softmax_at_a_time(rng):
     np.testing.assert_allclose(got, sequence.expected(), rtol=1e-12)
 
 
-def test_tiles_have_about_eight_rows():
-    assert {group: tile_tokens(group) for group in (1, 2, 3, 4, 6, 8, 16)} == {
-        1: 8,
-        2: 4,
-        3: 2,
-        4: 2,
-        6: 1,
-        8: 1,
-        16: 1,
-    }
+def test_tiles_have_as_many_rows_as_fit():
+    assert [group * tile_tokens(group) for group in GROUPS] == [128, 128, 126, 128, 126, 128, 128]
+    assert tile_tokens(TILE_ROWS + 1) == 1
 
 
-@pytest.mark.parametrize(("group", "head_dim", "tokens"), KERNELS)
-def test_sequences_of_all_lengths_in_one_call(compiled, rng, group, head_dim, tokens):
-    """Decoding and prefill side by side."""
+@pytest.mark.parametrize(("group", "tokens"), [*((group, tile_tokens(group)) for group in GROUPS), (3, 5)])
+def test_prefill_of_all_lengths_in_one_call(compiled, rng, group, tokens):
+    """Single tokens, pieces that continue a cached prefix, and whole prompts."""
     sequences = [
-        random_sequence(rng, length, new, group * KV_HEADS, head_dim)
+        random_sequence(rng, length, new, group * KV_HEADS, HEAD_DIMS[group])
         for length in CONTEXTS
         for new in (1, NEW_TOKENS[length])
     ]
     check(run(compiled, rng, sequences, tokens), sequences)
 
 
+@pytest.mark.parametrize("group", GROUPS)
+def test_decoding_of_all_lengths_in_one_call(compiled, rng, group):
+    """Contexts on both sides of the borders of blocks and segments."""
+    sequences = [random_sequence(rng, length, 1, group * KV_HEADS, HEAD_DIMS[group]) for length in LONG_CONTEXTS]
+    check(run(compiled, rng, sequences, DECODE), sequences)
+
+
+@pytest.mark.parametrize("lengths", [(1,), (3000,), (1, 40, 2500), (2500, 1, 257)], ids=str)
+def test_decoding_sequences_of_very_different_lengths(compiled, rng, lengths):
+    sequences = [random_sequence(rng, length, 1, 4, 64) for length in lengths]
+    got = run(compiled, rng, sequences, DECODE)
+    check(got, sequences)
+    for output, sequence in zip(got, sequences, strict=True):
+        want = attention_reference(sequence.q, sequence.k, sequence.v, sequence.position)
+        np.testing.assert_allclose(output, want, rtol=0, atol=2e-6 * np.abs(sequence.v).max())
+
+
 @pytest.mark.parametrize("length", CONTEXTS)
 def test_one_sequence_from_its_start(compiled, rng, length):
     """All rows of a prompt are new, and the last tile is rarely whole."""
     sequences = [random_sequence(rng, length, length, 4, 64)]
-    check(run(compiled, rng, sequences, 4), sequences)
+    check(run(compiled, rng, sequences, tile_tokens(2)), sequences)
 
 
 def exact_sequence(scores, heads, head_dim, rng):
@@ -159,24 +187,31 @@ SCORES = {
     "slowly growing": np.arange(200) / 4,
     "slowly falling": -np.arange(200) / 4,
     "one peak in the last chunk": np.where(np.arange(131) == 130, 90.0, 0.0),
+    "one peak in the first segment": np.where(np.arange(600) == 5, 90.0, 0.0),
+    "one peak in the last segment": np.where(np.arange(600) == 599, 90.0, 0.0),
+    "a thousand less in one segment": np.where(np.arange(600) // SEGMENT == 1, -1000.0, 0.0),
     "87 apart": np.where(np.arange(130) < 64, 0.0, 87.0),
+    "87 apart, chunk by chunk": np.where(np.arange(300) < 128, 0.0, 87.0),
 }
 
 
-@pytest.mark.parametrize(("head_dim", "tokens"), [(64, 4), (128, 1)])
+@pytest.mark.parametrize(("head_dim", "tokens"), [(64, 4), (128, DECODE)])
 def test_softmax_is_stable(compiled, rng, head_dim, tokens):
     sequences = [exact_sequence(scores, 4, head_dim, rng) for scores in SCORES.values()]
     check(run(compiled, rng, sequences, tokens), sequences)
 
 
+@pytest.mark.parametrize("tokens", [4, DECODE])
 @pytest.mark.parametrize(("spread", "tolerance"), [(80, 2e-4), (1000, 3e-3)])
-def test_random_huge_scores(compiled, rng, spread, tolerance):
+def test_random_huge_scores(compiled, rng, spread, tolerance, tokens):
     """Here the float32 scores are rounded themselves: the tolerance is their last place."""
-    sequences = [random_sequence(rng, length, NEW_TOKENS[length], 4, 64, spread) for length in CONTEXTS]
-    check(run(compiled, rng, sequences, 4), sequences, tolerance)
+    new = {length: 1 if tokens is DECODE else NEW_TOKENS[length] for length in CONTEXTS}
+    sequences = [random_sequence(rng, length, new[length], 4, 64, spread) for length in CONTEXTS]
+    check(run(compiled, rng, sequences, tokens), sequences, tolerance)
 
 
-def test_one_key_gives_its_value_exactly(compiled, rng):
+@pytest.mark.parametrize("tokens", [4, DECODE])
+def test_one_key_gives_its_value_exactly(compiled, rng, tokens):
     sequences = [random_sequence(rng, 1, 1, 4, 64, spread=300)]
-    (got,) = run(compiled, rng, sequences, 4)
+    (got,) = run(compiled, rng, sequences, tokens)
     np.testing.assert_array_equal(got[0], np.repeat(sequences[0].v[0], 2, axis=0))

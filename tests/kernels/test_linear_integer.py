@@ -4,19 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from packed import arrays, linear_shape, packed_bytes
+from packed import INTEGER_ISAS, arrays, linear_shape, packed_bytes
 
 from ilmari.kernels.compiler import LINEARS
 from ilmari.kernels.form import GROUP, GROUPS, HALVES, PAIRS
-from ilmari.kernels.isa import ISAS
 from ilmari.kernels.linear_groups import linear_groups, linear_int8_reference
 from ilmari.kernels.linear_halves import linear_int16_reference
 from ilmari.kernels.plan import LinearShape, padded
 from ilmari.kernels.quantize_halves import LEVELS
 
-pytestmark = pytest.mark.parametrize(
-    "isa", [isa for isa in ISAS if isa.int8_dot], ids=lambda isa: isa.name, indirect=True
-)
+pytestmark = pytest.mark.parametrize("isa", INTEGER_ISAS, ids=lambda isa: isa.name, indirect=True)
 each_form = pytest.mark.parametrize("form", LINEARS, ids=lambda form: form.name)
 LARGEST = {HALVES: LEVELS, PAIRS: LEVELS, GROUPS: 127}
 REFERENCES = {HALVES: linear_int16_reference, PAIRS: linear_int16_reference, GROUPS: linear_int8_reference}

@@ -6,7 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from packed import CONFIG, CPUS, linear_shape
+from packed import CONFIG, CPUS, INTEGER_ISAS, linear_shape
 
 from ilmari.errors import TargetError
 from ilmari.kernels.compiler import compile_kernels
@@ -34,7 +34,10 @@ HALF_CONVERSIONS = {"__extendhfsf2", "__truncsfhf2"}  # TVM puts them into every
 ARRAY_IN_MEMORY = re.compile(r"alloca (?:\[\d+ x )?<?(?:\d+ x )?(?:float|half|i32|i8)\b.*")
 
 
-@pytest.fixture(scope="module", params=ISAS, ids=lambda isa: isa.name)
+OBJECTS = (*INTEGER_ISAS, *(isa for isa in ISAS if not isa.int8_dot))
+
+
+@pytest.fixture(scope="module", params=OBJECTS, ids=lambda isa: isa.name)
 def isa_of_object(request):
     return request.param
 
@@ -81,7 +84,7 @@ def test_object_runs_through_the_linker(object_file, rng):
     v = rng.standard_normal(value_shape(1, 1, 64)).astype(np.float16)
     zero, one = np.zeros(1, np.int32), np.ones(1, np.int32)
     y = aligned_copy(np.zeros_like(q))
-    arguments = (q, k, v, zero[None], zero, one, zero, zero)
+    arguments = (q, k, v, zero[None], np.array([0, 1], np.int32), zero, zero, zero, one)
     library["attention_decode"](*(tensor(aligned_copy(array)) for array in arguments), tensor(y))
     np.testing.assert_array_equal(y[0], np.tile(v[0, 0, 0].astype(np.float32), 3))
 

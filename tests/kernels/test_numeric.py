@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tvm.script import tirx as T
 
-from ilmari.kernels.numeric import exp, halve, lane_max, lane_sum, widen
+from ilmari.kernels.numeric import exp, exp_nonpositive, halve, lane_max, lane_sum, widen
 
 SIZE = 4096
 
@@ -146,6 +146,21 @@ def test_exp_far_out(apply):
 def test_exp_stays_finite_above_88(apply):
     got = apply(exp, np.array([88.5, 100, 1e30, np.inf], np.float32), np.float32)
     np.testing.assert_allclose(got, np.exp(88.0), rtol=3e-7)
+
+
+def test_exp_nonpositive(apply, rng):
+    x = np.concatenate(
+        [np.linspace(-87, 0, 300_001), -np.abs(rng.normal(0, 1, 100_000)), np.arange(-125, 1) * np.log(2)]
+    )
+    x = x[x >= -87].astype(np.float32)
+    want = np.exp(x.astype(np.float64))
+    error = np.abs(apply(exp_nonpositive, x, np.float32) / want - 1)
+    assert (error <= 3e-7 + 8e-8 * np.abs(x)).all()
+
+
+def test_exp_nonpositive_at_its_ends(apply):
+    got = apply(exp_nonpositive, np.array([0.0, -0.0, -87.8, -200, -1e30, -np.inf], np.float32), np.float32)
+    assert got.tolist() == [1, 1, 0, 0, 0, 0]
 
 
 def reductions(isa):

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from packed import arrays
+from packed import INTEGER_ISAS, arrays
 
 from ilmari.kernels.form import GROUP, GROUPS, HALVES, PAIRS
-from ilmari.kernels.isa import ISAS
 from ilmari.kernels.quantize import STORES, norm_quantize, quantize, silu_quantize
 from ilmari.kernels.quantize_groups import groups_reference
 from ilmari.kernels.quantize_halves import LEVELS, int16_reference
@@ -14,7 +13,7 @@ from ilmari.kernels.silu_multiply import silu_multiply_reference
 
 pytestmark = [
     pytest.mark.usefixtures("isa"),
-    pytest.mark.parametrize("isa", [isa for isa in ISAS if isa.int8_dot], ids=lambda isa: isa.name, indirect=True),
+    pytest.mark.parametrize("isa", INTEGER_ISAS, ids=lambda isa: isa.name, indirect=True),
     pytest.mark.parametrize("form", STORES, ids=lambda form: form.name),
 ]
 TOP = {HALVES: LEVELS, PAIRS: LEVELS, GROUPS: 127}

@@ -27,7 +27,6 @@ DTYPE_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "
 """A plan's dtypes and the names that safetensors has for them."""
 
 
-
 def tensor_bytes(shape: TensorShape) -> int:
     """Size of a tensor's data in bytes."""
     return math.prod(shape.shape) * np.dtype(storage(shape.dtype)).itemsize

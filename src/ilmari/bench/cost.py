@@ -7,6 +7,7 @@ from typing import Literal
 
 from ilmari.artifact.params import step_params_bytes
 from ilmari.bench.ceilings import Rates
+from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS
 from ilmari.kernels.plan import Plan
 from ilmari.model.cost import kv_bytes_per_token, linear_macs
 
@@ -23,15 +24,16 @@ class Arithmetic:
 
 FLOAT = Arithmetic("fp32", 1)
 
-BYTE_DOT_LINEARS = {
-    "w8a16": Arithmetic("int8", 2),  # the two bytes of a 16-bit activation
+LINEARS = {
+    FLOAT32: FLOAT,
+    BFLOAT16: Arithmetic("bf16", 1),
+    HALVES: Arithmetic("int8", 2),  # the two bytes of an activation
+    # A 16-bit product takes as long as two byte products. `linear_pairs` does with fewer than one for each multiply-add
+    # where that pays, so it may exceed this ceiling, which is that of any direct computation.
+    PAIRS: Arithmetic("int8", 2),
+    GROUPS: Arithmetic("int8", 1),
 }
-"""By scheme, how linear layers multiply on CPUs with byte dot products; everything else is `FLOAT`."""
-
-
-def linear_arithmetic(plan: Plan) -> Arithmetic:
-    """How the plan's linear layers multiply."""
-    return BYTE_DOT_LINEARS[plan.scheme.name] if plan.byte_dot else FLOAT
+"""How linear layers multiply, by the form of their input; everything else is `FLOAT`."""
 
 
 @dataclass(frozen=True)
@@ -130,5 +132,5 @@ def step_cost(plan: Plan, load: Load) -> Cost:
     return Cost(
         step_params_bytes(plan) + load.cached * kv_bytes_per_token(plan.config),
         linear_macs(plan.config, load.rows, load.outputs),
-        linear_arithmetic(plan),
+        LINEARS[plan.form(load.rows)],
     )

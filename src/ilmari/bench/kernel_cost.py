@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from ilmari.artifact.params import tensor_bytes
-from ilmari.bench.cost import FLOAT, Cost, Load, linear_arithmetic
-from ilmari.kernels.plan import LinearShape, Plan
+from ilmari.bench.cost import FLOAT, LINEARS, Cost, Load
+from ilmari.kernels.form import FORMS, Form
+from ilmari.kernels.plan import Plan
 
 FLOAT_BYTES = 4
 HALF_BYTES = 2
@@ -28,13 +31,19 @@ def _embedding(plan: Plan, _: str, load: Load) -> Cost:
     return Cost(load.rows * (INDEX_BYTES + plan.config.hidden_size * (HALF_BYTES + FLOAT_BYTES)))
 
 
-def _rmsnorm(plan: Plan, _: str, load: Load) -> Cost:
-    return Cost((2 * load.rows + 1) * plan.config.hidden_size * FLOAT_BYTES)
+def _norm(plan: Plan, form: str, load: Load) -> Cost:
+    hidden = plan.config.hidden_size
+    return Cost(load.rows * (hidden * FLOAT_BYTES + _input_bytes(FORMS[form], hidden)) + hidden * FLOAT_BYTES)
 
 
-def _quantize(plan: Plan, suffix: str, load: Load) -> Cost:
-    k = int(suffix.partition("_")[0])
-    return Cost(load.rows * (k * FLOAT_BYTES + _input_bytes(plan, k)))
+def _copy(plan: Plan, form: str, load: Load) -> Cost:
+    columns = plan.config.q_size
+    return Cost(load.rows * (columns * FLOAT_BYTES + _input_bytes(FORMS[form], columns)))
+
+
+def _silu(plan: Plan, form: str, load: Load) -> Cost:
+    columns = plan.intermediate
+    return Cost(load.rows * (2 * columns * FLOAT_BYTES + _input_bytes(FORMS[form], columns)))
 
 
 def _rope_append(plan: Plan, _: str, load: Load) -> Cost:
@@ -51,35 +60,27 @@ def _attention(plan: Plan, _: str, load: Load) -> Cost:
     return Cost(queries_and_output + cache, 2 * config.q_size * load.visible, FLOAT)
 
 
-def _silu_multiply(plan: Plan, _: str, load: Load) -> Cost:
-    return Cost(3 * load.rows * plan.intermediate * FLOAT_BYTES)
-
-
-def _linear(plan: Plan, suffix: str, load: Load) -> Cost:
-    shape = linear_of(plan, suffix)
-    weights = sum(map(tensor_bytes, plan.linear_tensors(shape.name)))
+def _linear(plan: Plan, layer_and_form: str, load: Load) -> Cost:
+    layer, _, form = layer_and_form.rpartition("_")
+    shape = plan.linears[layer]
+    weights = sum(map(tensor_bytes, plan.linear_tensors(layer)))
     outputs = shape.n * FLOAT_BYTES * (2 if shape.accumulate else 1)
-    moved = weights + load.rows * (_input_bytes(plan, shape.k) + outputs)
-    return Cost(moved, load.rows * shape.n * shape.k, linear_arithmetic(plan))
+    moved = weights + load.rows * (_input_bytes(FORMS[form], shape.k) + outputs)
+    return Cost(moved, load.rows * shape.n * shape.k, LINEARS[FORMS[form]])
 
 
-def linear_of(plan: Plan, suffix: str) -> LinearShape:
-    """The layer that a kernel linear_<suffix> multiplies by: <suffix> is its name, or its name, _ and a variant's."""
-    return next(shape for name, shape in plan.linears.items() if f"{suffix}_".startswith(f"{name}_"))
-
-
-def _input_bytes(plan: Plan, k: int) -> int:
-    """One row of a linear layer's input: two bytes a number and a scale where it is quantized, else float32."""
-    return 2 * k + FLOAT_BYTES if plan.byte_dot else k * FLOAT_BYTES
+def _input_bytes(form: Form, k: int) -> int:
+    """One row of a linear layer's input."""
+    return sum(part.columns(k) * np.dtype(part.dtype).itemsize for part in form.parts)
 
 
 ROLES: dict[str, Callable[[Plan, str, Load], Cost]] = {
     "embedding": _embedding,
-    "rmsnorm": _rmsnorm,
-    "quantize_": _quantize,
+    "norm_": _norm,
+    "copy_": _copy,
+    "silu_": _silu,
     "rope_append": _rope_append,
     "attention_": _attention,
-    "silu_multiply": _silu_multiply,
     "linear_": _linear,
 }
 """How a kernel's name begins, and the cost of one call."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilmari.engine.sequence import Sequence
+from ilmari.kernels.attention_tiles import SEGMENT
 from ilmari.kernels.kv_layout import BLOCK_SIZE
 from ilmari.kernels.library import aligned_copy, tensor
 from ilmari.model.rope import cos_sin
@@ -29,7 +30,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Runs of rows for the attention kernel, int32 [tiles] each: first row, rows, sequence, position of the first."""
+    """Runs of rows for `attention_prefill`, int32 [tiles] each: first row, rows, sequence, position of the first."""
 
     first: tvm_ffi.Tensor
     count: tvm_ffi.Tensor
@@ -38,29 +39,41 @@ class Tiles:
 
 
 @dataclass(frozen=True)
+class Segments:
+    """Runs of keys for `attention_decode`: int32 [tokens + 1] bounds of each token's segments; int32 [segments] each:
+    the token's row, its sequence, the first key and the key after the last."""
+
+    bounds: tvm_ffi.Tensor
+    row: tvm_ffi.Tensor
+    owner: tvm_ffi.Tensor
+    start: tvm_ffi.Tensor
+    stop: tvm_ffi.Tensor
+
+
+@dataclass(frozen=True)
 class Batch:
     """The rows of one step: the tokens of all its work, one sequence after the other.
 
     token_ids, slots: int32 [rows]; cos, sin: float32 [rows, head_dim/2]; table: int32 [sequences, blocks].
-    outputs: the rows whose logits are wanted, and output_tiles the attention over those alone.
+    segments: the attention of sequences with one token; tiles: that of those with more.
+    outputs: the rows whose logits are wanted, and output_segments the attention of those alone.
     """
 
     rows: int
-    single: bool
     token_ids: tvm_ffi.Tensor
     slots: tvm_ffi.Tensor
     cos: tvm_ffi.Tensor
     sin: tvm_ffi.Tensor
     table: tvm_ffi.Tensor
-    tiles: Tiles
+    segments: Segments | None
+    tiles: Tiles | None
     outputs: NDArray[np.intp]
-    output_tiles: Tiles
+    output_segments: Segments | None
 
 
 def make_batch(work: Many[Work], tile_tokens: int) -> Batch:
     """Arrange the work; a prefill tile covers up to `tile_tokens` rows of one sequence."""
     counts = np.array([item.count for item in work])
-    single = bool((counts == 1).all())
     owners = np.repeat(np.arange(len(work)), counts)
     starts = np.cumsum(counts) - counts
     computed = np.array([item.sequence.computed for item in work])
@@ -77,9 +90,7 @@ def make_batch(work: Many[Work], tile_tokens: int) -> Batch:
         cos_sin(positions[start : start + item.count], item.sequence.inv_freq)
         for start, item in zip(starts, work, strict=True)
     ]
-    step = 1 if single else tile_tokens
-    first = np.concatenate([np.arange(start, start + count, step) for start, count in zip(starts, counts, strict=True)])
-    ends = (starts + counts)[owners[first]]
+    singles = np.flatnonzero(counts[owners] == 1)
     outputs = np.concatenate(
         [
             np.arange(start + item.count - item.outputs, start + item.count)
@@ -88,23 +99,44 @@ def make_batch(work: Many[Work], tile_tokens: int) -> Batch:
     )
     return Batch(
         rows=len(token_ids),
-        single=single,
         token_ids=_tensor(token_ids),
         slots=_tensor(slots),
         cos=tensor(aligned_copy(np.concatenate([cos for cos, _ in angles]))),
         sin=tensor(aligned_copy(np.concatenate([sin for _, sin in angles]))),
         table=_tensor(table),
-        tiles=Tiles(
-            _tensor(first), _tensor(np.minimum(step, ends - first)), _tensor(owners[first]), _tensor(positions[first])
-        ),
+        segments=_segments(singles, owners[singles], positions[singles]),
+        tiles=_tiles(starts, counts, computed, tile_tokens),
         outputs=outputs,
-        output_tiles=Tiles(
-            _tensor(np.arange(len(outputs))),
-            _tensor(np.ones(len(outputs))),
-            _tensor(owners[outputs]),
-            _tensor(positions[outputs]),
-        ),
+        output_segments=_segments(np.arange(len(outputs)), owners[outputs], positions[outputs]),
     )
+
+
+def _segments(rows: NDArray[np.intp], owners: NDArray[np.intp], positions: NDArray[np.intp]) -> Segments | None:
+    """Each token's context in segments of equal length, the last one shorter."""
+    if not len(rows):
+        return None
+    counts = positions // SEGMENT + 1
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    token = np.repeat(np.arange(len(rows)), counts)
+    start = (np.arange(len(token)) - bounds[token]) * SEGMENT
+    stop = np.minimum(start + SEGMENT, positions[token] + 1)
+    return Segments(*map(_tensor, (bounds, rows[token], owners[token], start, stop)))
+
+
+def _tiles(
+    starts: NDArray[np.intp], counts: NDArray[np.intp], computed: NDArray[np.intp], tile_tokens: int
+) -> Tiles | None:
+    """The sequences with several tokens, in tiles ordered by the keys they see."""
+    tiles = [
+        (start + offset, min(tile_tokens, count - offset), owner, position + offset)
+        for owner, (start, count, position) in enumerate(zip(starts, counts, computed, strict=True))
+        for offset in range(0, count, tile_tokens)
+        if count > 1
+    ]
+    if not tiles:
+        return None
+    tiles.sort(key=lambda tile: tile[1] + tile[3])
+    return Tiles(*map(_tensor, np.array(tiles).T))
 
 
 def _tensor(array: NDArray[np.generic]) -> tvm_ffi.Tensor:

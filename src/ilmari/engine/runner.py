@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilmari.artifact.artifact import KERNELS, Artifact
-from ilmari.engine.batch import Batch, Tiles
+from ilmari.engine.batch import Batch, Segments, Tiles
 from ilmari.engine.kv_cache import KvCache
 from ilmari.engine.linear import Linear
 from ilmari.engine.workspace import Views, Workspace
@@ -55,7 +55,8 @@ class Runner:
         self._copy = {form: self.library[f"copy_{form.name}"] for form in forms if form is not FLOAT32}
         self._silu = {form: self.library[f"silu_{form.name}"] for form in forms}
         self._rope_append = self.library["rope_append"]
-        self._attention = {True: self.library["attention_decode"], False: self.library["attention_prefill"]}
+        self._attention_decode = self.library["attention_decode"]
+        self._attention_prefill = self.library["attention_prefill"]
 
     def forward(self, batch: Batch, cache: KvCache) -> NDArray[np.float32]:
         """Logits [outputs, vocab] of the batch's output rows; the array is valid until the next call.
@@ -71,9 +72,9 @@ class Runner:
                 if not len(batch.outputs):
                     return self._logits[:0, : self.plan.config.vocab_size]
                 views = self._keep_outputs(batch)
-                self._attend(views, batch, cache, index, batch.output_tiles, single=True)
+                self._attend(views, batch.table, cache, index, batch.output_segments, None)
             else:
-                self._attend(views, batch, cache, index, batch.tiles, single=batch.single)
+                self._attend(views, batch.table, cache, index, batch.segments, batch.tiles)
             if views.form is not FLOAT32:
                 self._copy[views.form](views.attended, *views.mixed)
             layer.o(views.form, views.mixed, views.hidden)
@@ -85,18 +86,21 @@ class Runner:
         layer.qkv(views.form, views.normed, views.qkv)
         self._rope_append(views.qkv, batch.cos, batch.sin, batch.slots, views.q, cache.keys[index], cache.values[index])
 
-    def _attend(self, views: Views, batch: Batch, cache: KvCache, index: int, tiles: Tiles, *, single: bool) -> None:
-        self._attention[single](
-            views.q,
-            cache.keys[index],
-            cache.values[index],
-            batch.table,
-            tiles.first,
-            tiles.count,
-            tiles.owner,
-            tiles.position,
-            views.attended,
-        )
+    def _attend(
+        self,
+        views: Views,
+        table: tvm_ffi.Tensor,
+        cache: KvCache,
+        index: int,
+        segments: Segments | None,
+        tiles: Tiles | None,
+    ) -> None:
+        inputs = views.q, cache.keys[index], cache.values[index], table
+        if segments:
+            work = segments.bounds, segments.row, segments.owner, segments.start, segments.stop
+            self._attention_decode(*inputs, *work, views.attended)
+        if tiles:
+            self._attention_prefill(*inputs, tiles.first, tiles.count, tiles.owner, tiles.position, views.attended)
 
     def _feed_forward(self, layer: Layer, views: Views) -> None:
         self._norm[views.form](views.hidden, layer.ffn_norm, *views.normed)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import tvm
 
-from ilmari.kernels.attention import attention
+from ilmari.kernels.attention_decode import attention_decode
+from ilmari.kernels.attention_prefill import attention_prefill
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.embedding import embedding
 from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS, Form
@@ -61,8 +62,8 @@ def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
     table: dict[str, Callable[[], PrimFunc]] = {
         "embedding": partial(embedding, isa, config.vocab_size, hidden, plan.scheme.embedding),
         "rope_append": partial(rope_append, isa, heads, kv_heads, head_dim, qkv.n),
-        "attention_prefill": partial(attention, isa, heads, kv_heads, head_dim, tile_tokens(config.q_per_kv)),
-        "attention_decode": partial(attention, isa, heads, kv_heads, head_dim, 1),
+        "attention_prefill": partial(attention_prefill, isa, heads, kv_heads, head_dim, tile_tokens(config.q_per_kv)),
+        "attention_decode": partial(attention_decode, isa, heads, kv_heads, head_dim),
     }
     for _, form in plan.forms:
         if form in LINEARS:

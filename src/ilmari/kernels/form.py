@@ -75,3 +75,5 @@ GROUPS = Form(
     (Part("uint16", lambda k: k // 2), Part("int32", groups), Part("float32", groups)),
 )
 """Numbers in one signed byte."""
+
+FORMS = {form.name: form for form in (FLOAT32, BFLOAT16, HALVES, PAIRS, GROUPS)}

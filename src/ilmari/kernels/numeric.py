@@ -5,6 +5,7 @@ Each function takes and returns TIR expressions of `lanes` lanes.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from tvm.script import tirx as T
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tvm.tirx import Buffer, PrimExpr
 
 LOG2_E = 1.4426950408889634
+MASKED = -1e30  # a score whose exponential is 0, and that is no infinity to subtract from itself
 LN_2_HIGH, LN_2_LOW = 0.693359375, -2.12194440e-4  # ln 2 in two parts, the first exact in few bits (Cody and Waite)
 
 
@@ -123,3 +125,23 @@ def exp(isa: Isa, x: PrimExpr) -> PrimExpr:
         (power + T.broadcast(T.int32(127), lanes)) << T.broadcast(T.int32(23), lanes), dtype=f"float32x{lanes}"
     )
     return T.Select(x < f32(-87.0), f32(0.0), polynomial * scale)
+
+
+def exp_nonpositive(isa: Isa, x: PrimExpr) -> PrimExpr:
+    """e**x in float32 for x <= 0: exactly 1 at 0, and 0 below -87.7; a third cheaper than `exp`.
+
+    Relative error up to 3e-7 + 8e-8 |x|. x log2 e = n + r with |r| <= 1/2; 2**r by its Taylor polynomial of degree 6,
+    2**n through the exponent bits.
+    """
+    lanes = isa.lanes
+
+    def f32(value: float) -> PrimExpr:
+        return T.broadcast(T.float32(value), lanes)
+
+    power = T.max(x * f32(LOG2_E), f32(-127.0))
+    exponent = T.cast(power + f32(127.5), f"int32x{lanes}")  # biased, and 0 is the exponent of the number 0
+    r = power - (T.cast(exponent, f"float32x{lanes}") - f32(127.0))
+    polynomial = f32(math.log(2) ** 6 / math.factorial(6))
+    for degree in range(5, -1, -1):
+        polynomial = fma(isa, polynomial, r, f32(math.log(2) ** degree / math.factorial(degree)))
+    return polynomial * T.reinterpret(exponent << T.broadcast(T.int32(23), lanes), dtype=f"float32x{lanes}")

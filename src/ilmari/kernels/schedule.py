@@ -2,4 +2,3 @@
 
 PARALLEL_ROWS = 8
 """Rows below which an element-wise kernel runs on the calling thread: waking the others costs more than it saves."""
-

@@ -1,0 +1,250 @@
+"""Causal attention of many tokens: grouped query heads, an online softmax (Milakov and Gimelshein, 2018).
+
+The work is cut into tiles: some consecutive new tokens of one sequence, times the query heads of one KV head, which are
+the rows of two matrix products. A tile walks the keys it sees in chunks. Keys and values become float32 once for all
+its rows, 32 keys or 32 features at a time, which stay in the first-level cache while every row meets them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tvm.script import tirx as T
+
+from ilmari.kernels.isa import Isa, fma
+from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
+from ilmari.kernels.kv_prefetch import LINE, prefetch
+from ilmari.kernels.numeric import MASKED, exp_nonpositive, lane_max, lane_sum, widen
+from ilmari.kernels.plan import padded
+
+if TYPE_CHECKING:
+    from tvm.tirx import PrimFunc
+
+CHUNK = 128
+PANEL = 32
+VECTORS = 2
+
+
+def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -> PrimFunc:
+    """Y[m, heads * head_dim] = softmax(Q K^T) V, each token seeing the keys up to its own position.
+
+    Q is [m, heads * head_dim] float32, rotated and scaled; K and V as in `rope_append`; table [sequences, max_blocks]
+    int32 holds each sequence's blocks. A tile t is `count[t]` <= tokens rows of Q from `first[t]`, of sequence
+    `owner[t]`, the first of them at position `position[t]`; all int32 [tiles]. Threads share the work evenly when
+    tiles come in the order of the keys they see.
+    """
+    lanes = isa.lanes
+    group = heads // kv_heads
+    batch = 8 if lanes == 16 else 4  # rows of a register tile of two vectors: 16 accumulators of 32, or 8 of 16
+    rows = padded(tokens * group, batch)
+    width = VECTORS * lanes
+    lines = head_dim * BLOCK_SIZE // LINE  # of a head in a block
+    panel_lines = max(head_dim, CHUNK) * PANEL // LINE  # most that a panel of keys or of features has
+    share = -(-panel_lines * batch // rows)
+
+    @T.inline
+    def gather_queries(first, last, h, Q, queries):
+        """The tile's rows side by side; the rows past its tokens repeat the last one."""
+        for r in T.serial(((last + 1) * group + batch - 1) // batch * batch):
+            token: T.let = first + T.min(r // group, last)
+            for j in T.serial(head_dim // lanes):
+                column: T.let = (h * group + r % group) * head_dim + j * lanes
+                queries[r, T.ramp(j * lanes, 1, lanes)] = Q[token, T.ramp(column, 1, lanes)]
+
+    @T.inline
+    def widen_keys(left, right, h, K, keys):
+        """Two blocks of keys side by side."""
+        for d in T.serial(head_dim):
+            for j in T.unroll(BLOCK_SIZE // lanes):
+                keys[d, T.ramp(j * lanes, 1, lanes)] = widen(isa, K[left, h, d, T.ramp(j * lanes, 1, lanes)], "float16")
+            for j in T.unroll(BLOCK_SIZE // lanes):
+                keys[d, T.ramp(BLOCK_SIZE + j * lanes, 1, lanes)] = widen(
+                    isa, K[right, h, d, T.ramp(j * lanes, 1, lanes)], "float16"
+                )
+
+    @T.inline
+    def widen_values(block, row, count, panel, h, V, values):
+        for i in T.serial(count):
+            for j in T.unroll(PANEL // lanes):
+                values[row + i, T.ramp(j * lanes, 1, lanes)] = widen(
+                    isa, V[block, h, i, T.ramp(panel * PANEL + j * lanes, 1, lanes)], "float16"
+                )
+
+    @T.inline
+    def multiply(depth, row0, left, right, right0, acc):
+        """acc += left[row0:row0 + batch, :depth] @ right[:depth, right0:right0 + width]."""
+        for k in T.serial(depth):
+            for r in T.unroll(batch):
+                for j in T.unroll(VECTORS):
+                    at: T.let = (r * VECTORS + j) * lanes
+                    acc[T.ramp(at, 1, lanes)] = fma(
+                        isa,
+                        right[k, T.ramp(right0 + j * lanes, 1, lanes)],
+                        T.broadcast(left[row0 + r, k], lanes),
+                        acc[T.ramp(at, 1, lanes)],
+                    )
+
+    @T.inline
+    def fetch(cache, block0, line0, limit, h, owner, table):
+        """Ask for a part of some blocks' lines, so many that a whole tile asks for a panel's."""
+        for i in T.unroll(share):
+            block: T.let = T.cast(table[owner, T.min(block0 + (line0 + i) // lines, limit)], "int64")
+            T.evaluate(prefetch(cache, block, h, (line0 + i) % lines))
+
+    @T.inline
+    def score(row0, panel, j0, queries, keys, P):
+        acc = T.alloc_buffer((batch * width,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        for t in T.unroll(batch * VECTORS):
+            acc[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
+        multiply(head_dim, row0, queries, keys, j0, acc)
+        for r in T.unroll(batch):
+            for j in T.unroll(VECTORS):
+                P[row0 + r, T.ramp(panel * PANEL + j0 + j * lanes, 1, lanes)] = acc[
+                    T.ramp((r * VECTORS + j) * lanes, 1, lanes)
+                ]
+
+    @T.inline
+    def mix(row0, keys, panel, j0, P, values, correction, O):
+        acc = T.alloc_buffer((batch * width,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        for r in T.unroll(batch):
+            for j in T.unroll(VECTORS):
+                acc[T.ramp((r * VECTORS + j) * lanes, 1, lanes)] = (
+                    O[row0 + r, T.ramp(panel * PANEL + j0 + j * lanes, 1, lanes)]
+                    * correction[row0 + r, T.ramp(0, 1, lanes)]
+                )
+        multiply(keys, row0, P, values, j0, acc)
+        for r in T.unroll(batch):
+            for j in T.unroll(VECTORS):
+                O[row0 + r, T.ramp(panel * PANEL + j0 + j * lanes, 1, lanes)] = acc[
+                    T.ramp((r * VECTORS + j) * lanes, 1, lanes)
+                ]
+
+    @T.inline
+    def mask(r, visible, vectors, P):
+        for j in T.serial(vectors):
+            P[r, T.ramp(j * lanes, 1, lanes)] = T.Select(
+                T.ramp(j * lanes, 1, lanes) < T.broadcast(visible, lanes),
+                P[r, T.ramp(j * lanes, 1, lanes)],
+                T.broadcast(T.float32(MASKED), lanes),
+            )
+
+    @T.inline
+    def soften(r, vectors, P, largest, total, correction):
+        """P[r] = exp(P[r] - max); the running maximum and sums of the row, and what its older sums shrink by."""
+        part = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        part[T.ramp(0, 1, lanes)] = T.broadcast(T.float32(MASKED), lanes)
+        for j in T.serial(vectors):
+            part[T.ramp(0, 1, lanes)] = T.max(part[T.ramp(0, 1, lanes)], P[r, T.ramp(j * lanes, 1, lanes)])
+        peak: T.let = T.max(largest[r], lane_max(part, lanes))
+        shrink: T.let = exp_nonpositive(isa, T.broadcast(largest[r] - peak, lanes))
+        part[T.ramp(0, 1, lanes)] = total[r, T.ramp(0, 1, lanes)] * shrink
+        largest[r] = peak
+        for j in T.serial(vectors):
+            weight: T.let = exp_nonpositive(isa, P[r, T.ramp(j * lanes, 1, lanes)] - T.broadcast(peak, lanes))
+            P[r, T.ramp(j * lanes, 1, lanes)] = weight
+            part[T.ramp(0, 1, lanes)] = part[T.ramp(0, 1, lanes)] + weight
+        total[r, T.ramp(0, 1, lanes)] = part[T.ramp(0, 1, lanes)]
+        correction[r, T.ramp(0, 1, lanes)] = shrink
+
+    @T.prim_func
+    def kernel(
+        q: T.handle,
+        k: T.handle,
+        v: T.handle,
+        table_: T.handle,
+        first_: T.handle,
+        count_: T.handle,
+        owner_: T.handle,
+        position_: T.handle,
+        y: T.handle,
+    ):
+        m = T.int32()
+        cache_blocks = T.int32()
+        sequences = T.int32()
+        max_blocks = T.int32()
+        tiles = T.int32()
+        Q = T.match_buffer(q, (m, heads * head_dim), "float32")
+        K = T.match_buffer(k, key_shape(cache_blocks, kv_heads, head_dim), "float16")
+        V = T.match_buffer(v, value_shape(cache_blocks, kv_heads, head_dim), "float16")
+        table = T.match_buffer(table_, (sequences, max_blocks), "int32")
+        first = T.match_buffer(first_, (tiles,), "int32")
+        count = T.match_buffer(count_, (tiles,), "int32")
+        owner = T.match_buffer(owner_, (tiles,), "int32")
+        position = T.match_buffer(position_, (tiles,), "int32")
+        Y = T.match_buffer(y, (m, heads * head_dim), "float32")
+        for task in T.parallel(kv_heads * tiles):
+            queries = T.alloc_buffer((rows, head_dim), "float32")
+            values_ = T.alloc_buffer((CHUNK, PANEL), "float32")
+            keys_ = T.alloc_buffer((head_dim, PANEL), "float32")
+            P = T.alloc_buffer((rows, CHUNK), "float32")
+            O = T.alloc_buffer((rows, head_dim), "float32")
+            correction = T.alloc_buffer((rows, lanes), "float32")
+            largest = T.alloc_buffer((rows,), "float32")
+            total = T.alloc_buffer((rows, lanes), "float32")
+            h: T.let = task // tiles
+            # Threads take contiguous ranges of tasks, and later tiles see more keys: pair the first with the last.
+            i: T.let = task % tiles
+            t: T.let = T.Select(i % 2 == 0, i // 2, tiles - 1 - i // 2)
+            last: T.let = count[t] - 1
+            length: T.let = position[t] + count[t]
+            limit: T.let = (length - 1) // BLOCK_SIZE
+            batches: T.let = (count[t] * group + batch - 1) // batch
+            gather_queries(first[t], last, h, Q, queries)
+            for r in T.serial(batches * batch):
+                largest[r] = T.float32(MASKED)
+                total[r, T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
+                for j in T.serial(head_dim // lanes):
+                    O[r, T.ramp(j * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
+            for chunk in T.serial((length + CHUNK - 1) // CHUNK):
+                start: T.let = chunk * CHUNK
+                block0: T.let = chunk * (CHUNK // BLOCK_SIZE)
+                blocks: T.let = (T.min(length - start, CHUNK) + BLOCK_SIZE - 1) // BLOCK_SIZE
+                for panel in T.serial((blocks * BLOCK_SIZE + PANEL - 1) // PANEL):
+                    # A large cache has more than 2**31 elements.
+                    left: T.let = T.cast(table[owner[t], block0 + panel * 2], "int64")
+                    right: T.let = T.cast(table[owner[t], block0 + T.min(panel * 2 + 1, blocks - 1)], "int64")
+                    widen_keys(left, right, h, K, keys_)
+                    for rb in T.serial(batches):
+                        seen: T.let = position[t] + T.min((rb * batch + batch - 1) // group, last) + 1 - start
+                        fetch(V, block0 + panel * (PANEL // BLOCK_SIZE), rb * share, limit, h, owner[t], table)
+                        if panel * PANEL < seen:
+                            for j in T.serial(PANEL // width):
+                                score(rb * batch, panel, j * width, queries, keys_, P)
+                for rb in T.serial(batches):
+                    seen: T.let = position[t] + T.min((rb * batch + batch - 1) // group, last) + 1 - start
+                    for i in T.serial(T.Select(seen > 0, batch, 0)):
+                        r: T.let = rb * batch + i
+                        vectors: T.let = (T.min(seen, CHUNK) + lanes - 1) // lanes
+                        visible: T.let = position[t] + T.min(r // group, last) + 1 - start
+                        if visible < CHUNK:
+                            mask(r, visible, vectors, P)
+                        soften(r, vectors, P, largest, total, correction)
+                for panel in T.serial(head_dim // PANEL):
+                    for b in T.serial(blocks):
+                        block: T.let = T.cast(table[owner[t], block0 + b], "int64")
+                        widen_values(
+                            block,
+                            b * BLOCK_SIZE,
+                            T.min(BLOCK_SIZE, length - start - b * BLOCK_SIZE),
+                            panel,
+                            h,
+                            V,
+                            values_,
+                        )
+                    for rb in T.serial(batches):
+                        seen: T.let = position[t] + T.min((rb * batch + batch - 1) // group, last) + 1 - start
+                        next_line: T.let = panel * panel_lines + rb * share
+                        fetch(K, block0 + CHUNK // BLOCK_SIZE, next_line, limit, h, owner[t], table)
+                        if seen > 0:
+                            for j in T.serial(PANEL // width):
+                                mix(rb * batch, T.min(seen, CHUNK), panel, j * width, P, values_, correction, O)
+            for r in T.serial(count[t] * group):
+                part = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+                part[T.ramp(0, 1, lanes)] = total[r, T.ramp(0, 1, lanes)]
+                weight: T.let = lane_sum(part, range(lanes))
+                for j in T.serial(head_dim // lanes):
+                    column: T.let = (h * group + r % group) * head_dim + j * lanes
+                    mean: T.let = O[r, T.ramp(j * lanes, 1, lanes)] / T.broadcast(weight, lanes)
+                    Y[first[t] + r // group, T.ramp(column, 1, lanes)] = mean
+
+    return kernel
