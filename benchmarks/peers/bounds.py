@@ -36,17 +36,20 @@ ARITHMETIC = {
     ),
 }
 """By the bytes of a weight. What the machine's rates lack is left out."""
+READ = "read bandwidth"
 
 
 def bounds(workload: Workload, weight_bytes: int, rates: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """For each figure of the workload, tokens a second by kind of arithmetic."""
+    """For each figure of the workload, tokens a second by what sets the limit."""
     known = [arithmetic for arithmetic in ARITHMETIC[weight_bytes] if rates.get(arithmetic.rate)]
     context = workload.prompt_len + workload.new_tokens / 2
     step_bytes = (LAYER_MACS + HEAD_MACS) * weight_bytes + workload.batch * context * KV_BYTES
     read = workload.batch * rates["read_gb_s"] * 1e9 / step_bytes
+    decode = {a.name: _tok_s(a, LAYER_MACS + HEAD_MACS, rates) for a in known}
     fields = {
         "prefill_tok_s": {a.name: _tok_s(a, LAYER_MACS, rates) for a in known},
-        "decode_tok_s": {a.name: min(read, _tok_s(a, LAYER_MACS + HEAD_MACS, rates)) for a in known} or {"any": read},
+        "decode_tok_s": {READ if value > read else name: min(value, read) for name, value in decode.items()}
+        or {READ: read},
     }
     return {figure: fields[field] for figure, field in workload.figures.items()}
 
