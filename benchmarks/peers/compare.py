@@ -94,7 +94,7 @@ def compare(stage: Stage, setup: Setup, rounds: int) -> dict[str, Any]:
     with ExitStack() as stack:
         starts = stage.contestants(setup.artifacts)
         engines = {name: stack.enter_context(closing(start(setup))) for name, start in starts.items()}
-        machine = Machine()
+        machine = Machine(setup.threads)
         run_round(stage, engines, machine, seed=0)
         done = []
         for number in range(1, rounds + 1):

@@ -1,9 +1,11 @@
 """This machine and what it can do at best."""
 
+import os
 import platform
 from pathlib import Path
 
 from benchmarks.ceilings import Ceilings
+from ilmari.kernels.library import _load_runtime
 
 
 def cpu_name() -> str:
@@ -14,9 +16,11 @@ def cpu_name() -> str:
 
 
 class Machine:
-    """Measures the ceilings."""
+    """Measures the ceilings on `threads` threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        os.environ["ILMARI_NUM_THREADS"] = str(threads)
+        _load_runtime()  # which gives the thread pool its size; nothing else in this process does
         self._ceilings = Ceilings()
 
     def rates(self) -> dict[str, float]:

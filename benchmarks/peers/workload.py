@@ -20,8 +20,8 @@ class Workload:
     seed: int = 0
 
     def prompts(self, vocab_size: int) -> list[list[int]]:
-        """Random tokens; with a new seed they are new, so that no engine finds them in a prefix cache."""
-        rng = np.random.default_rng(self.seed)
+        """Random tokens, which no other workload and no other seed begins with: prefix caches find nothing."""
+        rng = np.random.default_rng((self.seed, self.prompt_len, self.batch))
         return rng.integers(3, vocab_size, (self.batch, self.prompt_len)).tolist()
 
     @property
