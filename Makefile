@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_FLAGS ?=
+CACHE ?= $(HOME)/.cache/ilmari/peers
+ROUNDS ?= 10
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench peers clean
 
 demo: .venv/installed          ## compile a small real model and ask it a question
 	$(BIN)/ilmari demo
@@ -19,6 +21,13 @@ lint: .venv/installed-test     ## style, types, and who may import whom
 
 bench: .venv/installed-test    ## the 1.8B shape against this machine's ceilings; on a quiet machine, 5 minutes
 	$(BIN)/python benchmarks/shape_1_8b.py
+
+peers: .venv/installed-test    ## beside llama.cpp and OpenVINO, each set up in CACHE; on a quiet machine, an hour
+	$(BIN)/python -m benchmarks.peers.setup_llama_cpp $(CACHE)
+	$(BIN)/python -m benchmarks.peers.setup_openvino $(CACHE)
+	$(BIN)/python -m benchmarks.peers.setup_ilmari $(CACHE)
+	$(BIN)/python -m benchmarks.peers.compare --cache $(CACHE) --rounds $(ROUNDS)
+	$(CACHE)/openvino/venv/bin/python -m benchmarks.peers.plot benchmarks/results/peers_1_8b.json benchmarks/results
 
 clean:
 	rm -rf .venv build dist src/*.egg-info

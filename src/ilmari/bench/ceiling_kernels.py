@@ -18,19 +18,6 @@ CHAINS = 12
 """Accumulators of the multiplying loop: more than an instruction's latency times its rate; with operands they still fit
 into 16 registers."""
 
-BF16_DOT = """
-target triple = "x86_64-unknown-linux-gnu"
-declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>, <32 x bfloat>, <32 x bfloat>)
-define <16 x float> @bf16_dot(<16 x float> %acc, <16 x i32> %a, <16 x i32> %b) alwaysinline #0 {
-  %x = bitcast <16 x i32> %a to <32 x bfloat>
-  %y = bitcast <16 x i32> %b to <32 x bfloat>
-  %r = call <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float> %acc, <32 x bfloat> %x, <32 x bfloat> %y)
-  ret <16 x float> %r
-}
-attributes #0 = { "target-features"="+avx512f,+avx512bf16" }
-"""
-"""TVM's types do not reach this instruction, so it comes as LLVM's language."""
-
 
 def read_kernel(threads: int, turns: int, lanes: int) -> PrimFunc:
     """Sums int32 [threads, turns, STREAMS * lanes] over all but the lanes; each thread reads one contiguous part."""
@@ -86,17 +73,6 @@ def multiply_kernel(
                 out[thread, T.ramp(s * lanes, 1, lanes)] = acc[T.ramp(s * lanes, 1, lanes)]
 
     return kernel
-
-
-def byte_dot(acc: PrimExpr, a: PrimExpr, b: PrimExpr) -> PrimExpr:
-    """acc[16] + sums of four products of uint8 a[64] and int8 b[64]."""
-    instruction = T.llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.512")
-    return T.call_llvm_pure_intrin(instruction, acc, a, b, dtype="int32x16")
-
-
-def bf16_dot(acc: PrimExpr, a: PrimExpr, b: PrimExpr) -> PrimExpr:
-    """acc[16] + sums of two products of bfloat16 pairs, given as int32 a[16] and b[16]; the kernel needs `BF16_DOT`."""
-    return T.call_extern("float32x16", "bf16_dot", acc, a, b)
 
 
 def with_llvm(function: PrimFunc, code: str) -> PrimFunc:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from ilmari.settings import num_threads
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
-READ_BYTES = 1 << 30  # far more than any cache; read in as many parts as there are repeats
+READ_BYTES = 1 << 30  # far more than any cache, and as long as a step of a small model takes
 TURNS = 250_000  # of a loop of a dozen instructions: about a millisecond, seldom interrupted
-REPEATS = 8  # of which the best counts: what slows the machine comes and goes
+READS, LOOPS = 2, 8  # of which the best counts: what slows the machine comes and goes
 
 Pick = Callable[[Sequence[float]], float]
 """Which of several measurements to report: `max`, `min` or `statistics.median`."""
@@ -63,46 +62,49 @@ class Ceilings:
 
     def sample(self) -> Rates:
         """One sample, in a tenth of a second: the best of a few runs of each kernel."""
-        return Rates(_best(self._read), {name: _best(measure) for name, measure in self._multiply.items()})
+        rates = {name: _best(measure, LOOPS) for name, measure in self._multiply.items()}
+        return Rates(_best(self._read, READS), rates)
 
 
 Measure = Callable[[], float]
 """One measurement: something per second."""
 
 
-def _best(measure: Measure) -> float:
-    return max(measure() for _ in range(REPEATS)) / 1e9
+def _best(measure: Measure, times: int) -> float:
+    return max(measure() for _ in range(times)) / 1e9
 
 
 def _read(isa: Isa, read_bytes: int) -> Measure:
     from ilmari.bench.ceiling_kernels import STREAMS, read_kernel
 
     threads, lanes = num_threads(), isa.lanes
-    turns = read_bytes // (REPEATS * threads * STREAMS * lanes * 4)
-    data = aligned_zeros((REPEATS, threads, turns, STREAMS * lanes), np.int32)
+    turns = read_bytes // (threads * STREAMS * lanes * 4)
+    data = aligned_zeros((threads, turns, STREAMS * lanes), np.int32)
     data.fill(1)  # memory that was never written is not there
     out = aligned_zeros((threads, STREAMS * lanes), np.int32)
-    return _measure(read_kernel(threads, turns, lanes), [(part, out) for part in data], data[0].nbytes)
+    return _measure(read_kernel(threads, turns, lanes), (data, out), data.nbytes)
 
 
 def _byte_dots(_: Isa, turns: int) -> Measure:
-    from ilmari.bench.ceiling_kernels import byte_dot, multiply_kernel
+    from ilmari.bench.ceiling_kernels import multiply_kernel
+    from ilmari.kernels.byte_dot import dot_bytes
 
     threads = num_threads()
     rng = np.random.default_rng(0)
     a, b = rng.integers(256, size=64, dtype=np.uint8), rng.integers(-128, 128, size=64, dtype=np.int8)
-    kernel = multiply_kernel(threads, turns, 16, "int32", ("uint8", "int8"), 64, byte_dot)
+    kernel = multiply_kernel(threads, turns, 16, "int32", ("uint8", "int8"), 64, dot_bytes)
     return _multiply(kernel, a, b, (16, np.int32), turns * 64)
 
 
 def _bf16_dots(_: Isa, turns: int) -> Measure:
-    from ilmari.bench.ceiling_kernels import BF16_DOT, bf16_dot, multiply_kernel, with_llvm
+    from ilmari.bench.ceiling_kernels import multiply_kernel, with_llvm
+    from ilmari.kernels.bfloat16_dot import LLVM_SOURCE, dot_bfloat16
 
     threads = num_threads()
     # A bfloat16 is the upper half of a float32: these are pairs of numbers from 1 to 2.
     a, b = np.random.default_rng(0).integers(0x3F80, 0x4000, size=(2, 16, 2), dtype=np.uint16).view(np.int32)[..., 0]
-    kernel = multiply_kernel(threads, turns, 16, "float32", ("int32", "int32"), 16, bf16_dot)
-    return _multiply(with_llvm(kernel, BF16_DOT), a, b, (16, np.float32), turns * 32)
+    kernel = multiply_kernel(threads, turns, 16, "float32", ("int32", "int32"), 16, dot_bfloat16)
+    return _multiply(with_llvm(kernel, LLVM_SOURCE), a, b, (16, np.float32), turns * 32)
 
 
 def _float_products(isa: Isa, turns: int) -> Measure:
@@ -122,19 +124,18 @@ def _multiply(kernel: PrimFunc, a: NDArray[Any], b: NDArray[Any], out: tuple[int
 
     lanes, dtype = out
     accumulators = aligned_zeros((num_threads(), CHAINS * lanes), dtype)
-    return _measure(kernel, [(aligned_copy(a), aligned_copy(b), accumulators)], num_threads() * CHAINS * products)
+    return _measure(kernel, (aligned_copy(a), aligned_copy(b), accumulators), num_threads() * CHAINS * products)
 
 
-def _measure(function: PrimFunc, calls: Sequence[tuple[NDArray[Any], ...]], amount: float) -> Measure:
-    """Calls of the compiled kernel, on each of the arguments in turn: `amount` over the seconds that one takes."""
+def _measure(function: PrimFunc, arrays: Sequence[NDArray[Any]], amount: float) -> Measure:
+    """Calls of the compiled kernel: `amount` over the seconds that one takes."""
     import tvm
 
     module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
     kernel = tvm.compile(module, target=tvm_target(resolve_target(HOST)), tir_pipeline="tirx")["kernel"]
-    turns = itertools.cycle([[tensor(array) for array in arrays] for arrays in calls])
+    arguments = [tensor(array) for array in arrays]
 
     def measure() -> float:
-        arguments = next(turns)
         start = time.perf_counter()
         kernel(*arguments)
         return amount / (time.perf_counter() - start)

@@ -41,6 +41,8 @@ def sample(
         ArtifactError: a logit is not finite, which only broken weights or kernels produce.
     """
     _check_finite(logits)
+    if params.greedy and params.repetition_penalty == 1.0:
+        return int(logits.argmax())
     scores = _penalised(logits, history, params.repetition_penalty)
     if params.greedy:
         return int(scores.argmax())

@@ -41,7 +41,7 @@ class Part:
     columns: Callable[[int], int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Form:
     """What a linear layer reads of each row: arrays, in the order in which kernels take them."""
 

@@ -1,0 +1,1 @@
+"""ilmari beside what its users would pick instead, on the same machine and the same model."""
