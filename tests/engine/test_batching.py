@@ -66,8 +66,9 @@ def test_logits_do_not_depend_on_the_pieces_of_a_prompt(llm: LLM, new_llm: NewLl
     pieces = new_llm(max_num_batched_tokens=max_num_batched_tokens, max_num_seqs=1)
     for length in (6, 7, 8, 64, 65, 203, 256):
         want, got = llm.logits(prompt_of(length)), pieces.logits(prompt_of(length))
-        # An activation or a key on the border between two 16-bit numbers may go either way.
-        np.testing.assert_allclose(got, want, atol=1e-4 * float(np.ptp(want)), rtol=0)
+        # An activation or a key on the border between two integers, or two float16 numbers, may go either way.
+        step = 1e-2 if llm.manifest.scheme == "w8a8" else 1e-4
+        np.testing.assert_allclose(got, want, atol=step * float(np.ptp(want)), rtol=0)
 
 
 @pytest.mark.parametrize("max_num_batched_tokens", [1, 7, 16, 64])

@@ -14,6 +14,8 @@ from ilmari import LLM, SamplingParams
 from ilmari.engine.output import CompletionOutput
 from ilmari.errors import ArtifactError, RequestError
 
+pytestmark = pytest.mark.usefixtures("one_linear_kernel")
+
 VOCAB, MAX_PROMPT_LEN, MAX_SEQ_LEN = 333, 128, 256
 GREEDY = SamplingParams(temperature=0, max_tokens=32, ignore_eos=True)
 PROMPT = [1, 70, 104, 7]
@@ -244,11 +246,13 @@ def test_logprobs_are_those_of_the_logits(llm: LLM, temperature: float) -> None:
     want = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     assert completion.logprobs is not None
     assert len(completion.logprobs) == 32
+    # The last bit of a key decides over a step of an activation, which is wide where it has eight bits.
+    tolerance = 5e-2 if llm.manifest.scheme == "w8a8" else 5e-3
     for token, row, entries in zip(completion.token_ids, want, completion.logprobs, strict=True):
         best = np.argsort(-row)[:4].tolist()
         assert [entry.token_id for entry in entries] == ([] if token in best else [token]) + best
         for entry in entries:
-            assert entry.logprob == pytest.approx(row[entry.token_id], abs=5e-3)
+            assert entry.logprob == pytest.approx(row[entry.token_id], abs=tolerance)
             assert entry.rank == 1 + (row > row[entry.token_id]).sum()
 
 

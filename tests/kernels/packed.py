@@ -73,11 +73,11 @@ def packed_bytes(weight: np.ndarray, shape: LinearShape) -> np.ndarray:
 def arrays(form: Form, isa: Isa, x: np.ndarray, scale: np.ndarray) -> list[np.ndarray]:
     """Integers x [m, k] and scales [m, ...] as the arrays of a form, by its definition."""
     if form is HALVES:
-        return [_halves(x), _byte_corrections(x), scale]
+        return [_halves(x), -128 * _sums(x, CHUNK), scale]
     if form is PAIRS:
         free = np.full((len(x), 32), 12345)
         return [np.hstack([x, free]).astype(np.int16), _pair_corrections(x, isa.traded), scale]
-    return [_words(x), -128 * _group_sums(x), scale]
+    return [_words(x), -128 * _sums(x, GROUP), scale]
 
 
 def _words(x: np.ndarray) -> np.ndarray:
@@ -98,13 +98,9 @@ def _halves(x: np.ndarray) -> np.ndarray:
     return np.concatenate([high, low], axis=2).reshape(m, k)
 
 
-def _byte_corrections(x: np.ndarray) -> np.ndarray:
-    return np.stack([-128 * part.sum(axis=1) for part in _high_low(x)], axis=1).astype(np.int32)
-
-
-def _group_sums(x: np.ndarray) -> np.ndarray:
-    starts = np.arange(0, x.shape[1], GROUP)
-    return np.add.reduceat(x, starts, axis=1).astype(np.int32)
+def _sums(x: np.ndarray, width: int) -> np.ndarray:
+    """Of each `width` columns, the last fewer."""
+    return np.add.reduceat(x, np.arange(0, x.shape[1], width), axis=1).astype(np.int32)
 
 
 def _pair_corrections(x: np.ndarray, traded: int) -> np.ndarray:

@@ -137,6 +137,19 @@ def test_a_row_of_zeros_gives_zeros(isa, form, compiled, rng):
     np.testing.assert_allclose(y[3], x[3] @ weight.astype(np.int64).T, rtol=1e-6, atol=10)
 
 
+def test_both_forms_of_16_bits_give_the_same_bits(isa, compiled, rng):
+    """So a token's logits do not depend on how many others were computed with it."""
+    shape = LinearShape("same", 128, 1120, 64, 4, True)
+    x, weight = random_rows(rng, PAIRS, 9, shape.k), random_weight(rng, shape.n, shape.k)
+    scale, channel_scale = random_scale(rng, PAIRS, 9, shape.k), rng.uniform(0.001, 0.01, shape.n).astype(np.float32)
+    before = rng.standard_normal((9, shape.n)).astype(np.float32)
+    few, many = (
+        run(compiled(LINEARS[form], shape), form, isa, shape, x, weight, scale, channel_scale, before)
+        for form in (HALVES, PAIRS)
+    )
+    np.testing.assert_array_equal(few, many)
+
+
 def test_groups_have_scales_of_their_own(isa, compiled):
     """One input of each group, scales that differ: each product with its own."""
     shape = LinearShape("groups", isa.lanes, 4 * GROUP + 32, isa.lanes, 4, False)

@@ -58,7 +58,7 @@ BFLOAT16 = Form("bfloat16", "bfloat16", (Part("uint16", lambda k: k),))
 HALVES = Form(
     "halves",
     "16-bit integers, one scale per token",
-    (Part("uint16", lambda k: k), Part("int32", lambda _: 2), Part("float32", lambda _: 1)),
+    (Part("uint16", lambda k: k), Part("int32", chunks), Part("float32", lambda _: 1)),
 )
 """Numbers in two signed bytes: of each run the high bytes, then the low ones."""
 

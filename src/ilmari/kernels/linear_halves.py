@@ -1,7 +1,8 @@
 """Linear layer with int8 weights and 16-bit activations for few rows: two byte dot products per multiply-add.
 
-Each byte of the weights is read once and used as it is, so a step of one token runs at the memory's speed. Both sums
-are exact in int32 up to K = 65,536: the only errors are the rounding of x to 16 bits, and of the result to float32.
+Each byte of the weights is read once and used as it is, so a step of one token runs at the memory's speed. A chunk's
+sum, 256 times that of the high bytes and that of the low ones, is exact modulo 2**32 and fits into int32. Chunks are
+added in float32, all as `linear_pairs` does it: the two give the same bits, so nothing depends on a step's rows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from tvm.script import tirx as T
 
 from ilmari.kernels.byte_dot import dot_bytes, every_lane
-from ilmari.kernels.form import HALVES, RUN
+from ilmari.kernels.form import CHUNK, HALVES, RUN, chunks
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.plan import LinearShape
 
@@ -38,31 +39,40 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
     @T.inline
     def tile(rows, first, nb, X, correction, scale, W, channel_scale, Y):
         acc = T.alloc_buffer((rows * 2 * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
-        for i in T.unroll(rows * 2):
-            for j in T.unroll(vectors):
-                acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = T.broadcast(correction[first + i // 2, i % 2], lanes)
-        for run in T.serial(k // RUN):
-            for step in T.unroll(STEPS):
-                for i in T.unroll(rows * 2):
-                    for j in T.unroll(vectors):
-                        acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dot_bytes(
-                            acc[T.ramp((i * vectors + j) * lanes, 1, lanes)],
-                            W[nb, run * STEPS + step, T.ramp(j * bytes_, 1, bytes_)],
-                            every_lane(
-                                X[first + i // 2, T.ramp(run * RUN + i % 2 * (RUN // 2) + step * 2, 1, 2)],
-                                f"int8x{bytes_}",
-                                lanes,
-                            ),
-                        )
+        sums = T.alloc_buffer((rows * block,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        for chunk in T.serial(chunks(k)):
+            for i in T.unroll(rows):
+                for j in T.unroll(vectors):
+                    acc[T.ramp((2 * i * vectors + j) * lanes, 1, lanes)] = T.broadcast(T.int32(0), lanes)
+                    acc[T.ramp(((2 * i + 1) * vectors + j) * lanes, 1, lanes)] = T.broadcast(
+                        correction[first + i, chunk], lanes
+                    )
+            for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // RUN):
+                for step in T.unroll(STEPS):
+                    for i in T.unroll(rows * 2):
+                        for j in T.unroll(vectors):
+                            at: T.let = chunk * CHUNK + run * RUN
+                            acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dot_bytes(
+                                acc[T.ramp((i * vectors + j) * lanes, 1, lanes)],
+                                W[nb, at // 4 + step, T.ramp(j * bytes_, 1, bytes_)],
+                                every_lane(
+                                    X[first + i // 2, T.ramp(at + i % 2 * (RUN // 2) + step * 2, 1, 2)],
+                                    f"int8x{bytes_}",
+                                    lanes,
+                                ),
+                            )
+            for i in T.unroll(rows):
+                for j in T.unroll(vectors):
+                    high: T.let = acc[T.ramp((2 * i * vectors + j) * lanes, 1, lanes)]
+                    low: T.let = acc[T.ramp(((2 * i + 1) * vectors + j) * lanes, 1, lanes)]
+                    total: T.let = T.cast((high << T.broadcast(T.int32(8), lanes)) + low, f"float32x{lanes}")
+                    before: T.let = sums[T.ramp((i * vectors + j) * lanes, 1, lanes)]
+                    sums[T.ramp((i * vectors + j) * lanes, 1, lanes)] = T.Select(chunk == 0, total, before + total)
         for i in T.unroll(rows):
             for j in T.unroll(vectors):
                 columns: T.let = nb * block + j * lanes
-                high: T.let = T.cast(acc[T.ramp((2 * i * vectors + j) * lanes, 1, lanes)], f"float32x{lanes}")
-                low: T.let = T.cast(acc[T.ramp(((2 * i + 1) * vectors + j) * lanes, 1, lanes)], f"float32x{lanes}")
-                total: T.let = high * T.broadcast(T.float32(256), lanes) + low
-                value: T.let = (
-                    total * channel_scale[T.ramp(columns, 1, lanes)] * T.broadcast(scale[first + i, 0], lanes)
-                )
+                factor: T.let = channel_scale[T.ramp(columns, 1, lanes)] * T.broadcast(scale[first + i, 0], lanes)
+                value: T.let = sums[T.ramp((i * vectors + j) * lanes, 1, lanes)] * factor
                 if accumulate:
                     Y[first + i, T.ramp(columns, 1, lanes)] = Y[first + i, T.ramp(columns, 1, lanes)] + value
                 else:

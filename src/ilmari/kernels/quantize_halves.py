@@ -2,7 +2,7 @@
 
     x = scale * (256 * high + low)
 
-A weight is stored as w + 128, so the correction of each byte's sum is -128 times the sum of those bytes.
+A weight is stored as w + 128, so the correction of a chunk's sum is -128 times the sum of its numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.form import RUN
+from ilmari.kernels.form import CHUNK, RUN, chunks
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.numeric import lane_max, lane_sum, nearest
 
@@ -52,24 +52,21 @@ def store_halves(isa: Isa, k: int) -> Any:
 
     @T.inline
     def store(i, row, Q, correction, scale):
-        sums = T.alloc_buffer((2 * lanes,), "int32", scope="local", annotations={"disable_lower_builtin": True})
+        sums = T.alloc_buffer((lanes,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         measure(i, row, scale)
         factor: T.let = T.float32(1) / T.max(scale[i, 0], T.float32(SMALLEST_SCALE))
-        for half in T.unroll(2):
-            sums[T.ramp(half * lanes, 1, lanes)] = T.broadcast(T.int32(0), lanes)
-        for run in T.serial(k // RUN):
-            a: T.let = nearest(isa, row[0, T.ramp(run * RUN, 1, lanes)], factor)
-            b: T.let = nearest(isa, row[0, T.ramp(run * RUN + lanes, 1, lanes)], factor)
-            high_a: T.let = (a + T.broadcast(T.int32(128), lanes)) >> T.broadcast(T.int32(8), lanes)
-            high_b: T.let = (b + T.broadcast(T.int32(128), lanes)) >> T.broadcast(T.int32(8), lanes)
-            Q[i, T.ramp(run * RUN, 1, lanes)] = side_by_side(isa, high_a, high_b)
-            Q[i, T.ramp(run * RUN + lanes, 1, lanes)] = side_by_side(isa, a, b)
-            sums[T.ramp(0, 1, lanes)] = sums[T.ramp(0, 1, lanes)] + high_a + high_b
-            sums[T.ramp(lanes, 1, lanes)] = sums[T.ramp(lanes, 1, lanes)] + a + b
-        highs: T.let = lane_sum(sums, range(lanes))
-        lows: T.let = lane_sum(sums, range(lanes, 2 * lanes)) - highs * 256
-        correction[i, 0] = highs * -128
-        correction[i, 1] = lows * -128
+        for chunk in T.serial(chunks(k)):
+            sums[T.ramp(0, 1, lanes)] = T.broadcast(T.int32(0), lanes)
+            for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // RUN):
+                at: T.let = chunk * CHUNK + run * RUN
+                a: T.let = nearest(isa, row[0, T.ramp(at, 1, lanes)], factor)
+                b: T.let = nearest(isa, row[0, T.ramp(at + lanes, 1, lanes)], factor)
+                high_a: T.let = (a + T.broadcast(T.int32(128), lanes)) >> T.broadcast(T.int32(8), lanes)
+                high_b: T.let = (b + T.broadcast(T.int32(128), lanes)) >> T.broadcast(T.int32(8), lanes)
+                Q[i, T.ramp(at, 1, lanes)] = side_by_side(isa, high_a, high_b)
+                Q[i, T.ramp(at + lanes, 1, lanes)] = side_by_side(isa, a, b)
+                sums[T.ramp(0, 1, lanes)] = sums[T.ramp(0, 1, lanes)] + a + b
+            correction[i, chunk] = lane_sum(sums, range(lanes)) * -128
 
     return store
 
