@@ -13,7 +13,7 @@ from packed import CPUS
 from tvm.tirx import PrimFunc
 
 from ilmari.errors import TargetError
-from ilmari.kernels.isa import ISAS, Isa
+from ilmari.kernels.isa import Isa, isa_named
 from ilmari.kernels.library import aligned_zeros, tensor
 from ilmari.kernels.target import HOST, Target, check_host, resolve_target, tvm_target
 
@@ -26,7 +26,9 @@ Array = NDArray[Any]
 def target_for(isa: Isa) -> Target:
     """This machine if it would choose `isa` by itself, else a CPU that would."""
     host = resolve_target(HOST)
-    return host if host.isa_name == isa.name else resolve_target(CPUS[isa.name])
+    # AVX512 has the instructions of AVX-VNNI too, in another encoding.
+    covered = isa.features - {"avxvnni"} <= set(host.features) and "avx512vnni" in host.features
+    return host if host.isa_name == isa.name or (isa.byte_dot and covered) else resolve_target(CPUS[isa.name])
 
 
 class Kernel:
@@ -73,7 +75,7 @@ def _two_threads() -> Iterator[None]:
         yield
 
 
-WIDTHS = tuple({isa.lanes: isa for isa in reversed(ISAS)}.values())
+WIDTHS = tuple(map(isa_named, ("avx512-amd", "avx2", "generic")))
 """Instruction sets that differ in more than their dot products."""
 
 

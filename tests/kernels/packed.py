@@ -15,13 +15,15 @@ CPUS = {
     "avx512-amd": "znver4",
     "avx512-bf16": "cooperlake",
     "avx512-vnni": "cascadelake",
+    "avx-vnni": "alderlake",
     "avx2": "haswell",
+    "neon-i8mm": "neoverse-n2",
     "generic": "x86-64",
 }
 """A CPU that gets each instruction set."""
 
-INTEGER_ISAS = tuple({isa.traded: isa for isa in reversed(ISAS) if isa.int8_dot}.values())
-"""Instruction sets with integer dot products, one for each way to use them."""
+INTEGER_ISAS = tuple({(isa.lanes, isa.traded): isa for isa in reversed(ISAS) if isa.word_dot}.values())
+"""x86 instruction sets with integer dot products, one for each way to use them."""
 
 CONFIG = ModelConfig(
     architecture="test",
@@ -63,8 +65,9 @@ def packed_bytes(weight: np.ndarray, shape: LinearShape) -> np.ndarray:
     """[n, k] to [n/block, k/4, block*4], 128 added: number by number."""
     packed = np.zeros(shape.packed, np.uint8)
     n, k = np.indices(weight.shape)
-    run, half, place = k // 32, k % 32 // 16, k % 16
-    packed[n // shape.block, run * 8 + place // 2, n % shape.block * 4 + place % 2 * 2 + half] = (
+    half_run = shape.run // 2
+    run, half, place = k // shape.run, k % shape.run // half_run, k % half_run
+    packed[n // shape.block, run * (shape.run // 4) + place // 2, n % shape.block * 4 + place % 2 * 2 + half] = (
         weight.astype(int) + 128
     )
     return packed
@@ -73,17 +76,17 @@ def packed_bytes(weight: np.ndarray, shape: LinearShape) -> np.ndarray:
 def arrays(form: Form, isa: Isa, x: np.ndarray, scale: np.ndarray) -> list[np.ndarray]:
     """Integers x [m, k] and scales [m, ...] as the arrays of a form, by its definition."""
     if form is HALVES:
-        return [_halves(x), -128 * _sums(x, CHUNK), scale]
+        return [_halves(x, isa.lanes), -128 * _sums(x, CHUNK), scale]
     if form is PAIRS:
         free = np.full((len(x), 32), 12345)
-        return [np.hstack([x, free]).astype(np.int16), _pair_corrections(x, isa.traded), scale]
-    return [_words(x), -128 * _sums(x, GROUP), scale]
+        return [np.hstack([x, free]).astype(np.int16), _pair_corrections(x, isa), scale]
+    return [_words(x, isa.lanes), -128 * _sums(x, GROUP), scale]
 
 
-def _words(x: np.ndarray) -> np.ndarray:
-    """Of each run of 32 bytes, byte i below byte 16 + i."""
+def _words(x: np.ndarray, lanes: int) -> np.ndarray:
+    """Of each run of two vectors of bytes, those of the first below those of the second."""
     m, k = x.shape
-    runs = (x & 255).reshape(m, k // 32, 2, 16)
+    runs = (x & 255).reshape(m, k // (2 * lanes), 2, lanes)
     return (runs[:, :, 0] | runs[:, :, 1] << 8).reshape(m, k // 2).astype(np.uint16)
 
 
@@ -92,9 +95,9 @@ def _high_low(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (x - low) // 256, low
 
 
-def _halves(x: np.ndarray) -> np.ndarray:
+def _halves(x: np.ndarray, lanes: int) -> np.ndarray:
     m, k = x.shape
-    high, low = (_words(part).reshape(m, k // 32, 1, 16) for part in _high_low(x))
+    high, low = (_words(part, lanes).reshape(m, k // (2 * lanes), 1, lanes) for part in _high_low(x))
     return np.concatenate([high, low], axis=2).reshape(m, k)
 
 
@@ -103,15 +106,15 @@ def _sums(x: np.ndarray, width: int) -> np.ndarray:
     return np.add.reduceat(x, np.arange(0, x.shape[1], width), axis=1).astype(np.int32)
 
 
-def _pair_corrections(x: np.ndarray, traded: int) -> np.ndarray:
+def _pair_corrections(x: np.ndarray, isa: Isa) -> np.ndarray:
     """-128 times the sum of a chunk, less the products of the partners whose group's class is traded; modulo 2**32."""
     m, k = x.shape
     corrections = np.zeros((m, -(-k // CHUNK), CLASSES), np.int64)
     for i in range(k):
         corrections[:, i // CHUNK] -= 128 * x[:, i, None]
-        if i % 32 < 16:
-            group = i // 32 * 8 + i % 16 // 2
+        if i % (2 * isa.lanes) < isa.lanes:
+            group = i // (2 * isa.lanes) * (isa.lanes // 2) + i % isa.lanes // 2
             for column in range(CLASSES):
-                if (group + column) % CLASSES < traded:
-                    corrections[:, i // CHUNK, column] -= x[:, i] * x[:, i + 16]
+                if (group + column) % CLASSES < isa.traded:
+                    corrections[:, i // CHUNK, column] -= x[:, i] * x[:, i + isa.lanes]
     return corrections.reshape(m, -1).astype(np.uint64).astype(np.uint32).view(np.int32)

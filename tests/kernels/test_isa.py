@@ -19,13 +19,15 @@ CPUS = {
     "sapphirerapids": "avx512-bf16",
     "cooperlake": "avx512-bf16",
     "skylake-avx512": "avx2",
-    "alderlake": "avx2",
+    "alderlake": "avx-vnni",
+    "sierraforest": "avx-vnni",
     "znver3": "avx2",
     "haswell": "avx2",
     "x86-64-v3": "avx2",
     "ivybridge": "generic",
     "x86-64": "generic",
     "neoverse-n1": "generic",
+    "neoverse-n2": "neon-i8mm",
 }
 
 
@@ -50,13 +52,15 @@ def test_nothing_at_all_is_enough_for_the_last():
 def test_table_is_consistent(isa):
     assert isa_named(isa.name) is isa
     assert isa.features <= CPUINFO_NAMES.keys()
-    lanes, registers = (16, 32) if "avx512f" in isa.features else (8, 16) if "avx2" in isa.features else (4, 16)
+    wide, arm = "avx512f" in isa.features, "neon" in isa.features
+    lanes = 16 if wide else 8 if "avx2" in isa.features else 4
+    registers = 32 if wide or arm else 16
     assert isa.lanes == lanes
     assert linear_float.ROWS * isa.vectors + 2 <= registers  # accumulators, a weight, an activation
     if isa.bf16_dot:
         assert isa.lanes == bfloat16_dot.LANES
         assert linear_bfloat16.ROWS * isa.vectors + isa.vectors + 1 <= registers
-    if isa.int8_dot:
+    if isa.word_dot:
         assert linear_halves.ROWS * 2 * isa.vectors + isa.vectors + 1 <= registers
         # Weights in two vectors each, an activation's two words, and their sums with the weights.
         assert linear_pairs.ROWS * isa.vectors + 2 * isa.vectors + 2 + 2 <= registers

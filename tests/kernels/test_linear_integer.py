@@ -73,7 +73,7 @@ def test_linear(isa, form, compiled, rng, m, name, hidden):
 )
 def test_any_shape(isa, form, compiled, m, n, k, accumulate, seed):
     block = isa.lanes * (isa.vectors if seed % 2 else 1)
-    shape = LinearShape("any", padded(n, block), padded(k, 32), block, 4, accumulate)
+    shape = LinearShape("any", padded(n, block), padded(k, 32), block, 2 * isa.lanes, accumulate)
     rng = np.random.default_rng(seed)
     x, weight = random_rows(rng, form, m, shape.k), random_weight(rng, shape.n, shape.k)
     check(compiled(LINEARS[form], shape), form, isa, shape, rng, x, weight)
@@ -82,7 +82,7 @@ def test_any_shape(isa, form, compiled, m, n, k, accumulate, seed):
 @each_form
 def test_many_rows(isa, form, compiled, rng):
     """More rows than are kept in cache at once, more inputs than are summed in integers."""
-    shape = LinearShape("many", 128, 1120, 64, 4, True)
+    shape = LinearShape("many", 128, 1120, isa.lanes * isa.vectors, 2 * isa.lanes, True)
     x, weight = random_rows(rng, form, 523, shape.k), random_weight(rng, shape.n, shape.k)
     check(compiled(LINEARS[form], shape), form, isa, shape, rng, x, weight)
 
@@ -106,7 +106,7 @@ def test_one_product_at_a_time(isa, form, compiled):
 def test_the_largest_sums_fit(isa, form, compiled):
     """Every activation and weight at its extreme over 16,384 inputs: no sum leaves its integer."""
     block = isa.lanes * isa.vectors
-    shape = LinearShape("deep", block, 16384, block, 4, False)
+    shape = LinearShape("deep", block, 16384, block, 2 * isa.lanes, False)
     alternate = np.arange(shape.k) % 2
     largest = LARGEST[form]
     extremes = [largest, -largest, -1, 0, largest // 256 * 256, 127, -128 if form is not GROUPS else -127]
@@ -139,7 +139,7 @@ def test_a_row_of_zeros_gives_zeros(isa, form, compiled, rng):
 
 def test_both_forms_of_16_bits_give_the_same_bits(isa, compiled, rng):
     """So a token's logits do not depend on how many others were computed with it."""
-    shape = LinearShape("same", 128, 1120, 64, 4, True)
+    shape = LinearShape("same", 128, 1120, isa.lanes * isa.vectors, 2 * isa.lanes, True)
     x, weight = random_rows(rng, PAIRS, 9, shape.k), random_weight(rng, shape.n, shape.k)
     scale, channel_scale = random_scale(rng, PAIRS, 9, shape.k), rng.uniform(0.001, 0.01, shape.n).astype(np.float32)
     before = rng.standard_normal((9, shape.n)).astype(np.float32)
@@ -152,7 +152,7 @@ def test_both_forms_of_16_bits_give_the_same_bits(isa, compiled, rng):
 
 def test_groups_have_scales_of_their_own(isa, compiled):
     """One input of each group, scales that differ: each product with its own."""
-    shape = LinearShape("groups", isa.lanes, 4 * GROUP + 32, isa.lanes, 4, False)
+    shape = LinearShape("groups", isa.lanes, 4 * GROUP + 32, isa.lanes, 2 * isa.lanes, False)
     weight = np.ones((shape.n, shape.k), np.int8)
     x = np.zeros((1, shape.k), np.int64)
     x[0, ::GROUP] = 1

@@ -34,7 +34,7 @@ HALF_CONVERSIONS = {"__extendhfsf2", "__truncsfhf2"}  # TVM puts them into every
 ARRAY_IN_MEMORY = re.compile(r"alloca (?:\[\d+ x )?<?(?:\d+ x )?(?:float|half|i32|i8)\b.*")
 
 
-OBJECTS = (*INTEGER_ISAS, *(isa for isa in ISAS if not isa.int8_dot))
+OBJECTS = (*INTEGER_ISAS, *(isa for isa in ISAS if not isa.word_dot))
 
 
 @pytest.fixture(scope="module", params=OBJECTS, ids=lambda isa: isa.name)
@@ -103,7 +103,7 @@ def register_kernels(isa):
         yield round_rows, 80
         for dtype in ("float16", "bfloat16"):
             yield linear_bfloat16, linear_shape(isa, "fp16", "down", 96), dtype
-    if isa.int8_dot:
+    if isa.word_dot:
         for generate in (linear_halves, linear_pairs, linear_groups):
             for name, hidden in (("o", 160), ("down", 96), ("head", 96)):
                 yield generate, linear_shape(isa, "w8a16", name, hidden)

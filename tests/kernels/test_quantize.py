@@ -12,7 +12,6 @@ from ilmari.kernels.rmsnorm import rmsnorm_reference
 from ilmari.kernels.silu_multiply import silu_multiply_reference
 
 pytestmark = [
-    pytest.mark.usefixtures("isa"),
     pytest.mark.parametrize("isa", INTEGER_ISAS, ids=lambda isa: isa.name, indirect=True),
     pytest.mark.parametrize("form", STORES, ids=lambda form: form.name),
 ]
@@ -23,23 +22,24 @@ def empty(form, m, k):
     return [np.full((m, part.columns(k)), 99).astype(part.dtype) for part in form.parts]
 
 
-def integers(form, values, k):
+def integers(form, isa, values, k):
     """The integers that the values of a form hold."""
     if form is PAIRS:
         return values[:, :k].astype(np.int64)
-    words = values.astype(np.int64).reshape(len(values), -1, 16)
+    lanes = isa.lanes
+    words = values.astype(np.int64).reshape(len(values), -1, lanes)
     signed = np.stack([words & 255, words >> 8], axis=2)
-    signed = np.where(signed > 127, signed - 256, signed)  # [m, words of 16, 2, 16]
+    signed = np.where(signed > 127, signed - 256, signed)  # [m, vectors of words, 2, lanes]
     if form is GROUPS:
         return signed.reshape(len(values), k)
-    halves = signed.reshape(len(values), k // 32, 2, 32)
+    halves = signed.reshape(len(values), k // (2 * lanes), 2, 2 * lanes)
     return (halves[:, :, 0] * 256 + halves[:, :, 1]).reshape(len(values), k)
 
 
 def check(form, isa, x, got):
     """Each integer is the nearest, but for the last bits of the float32 that is rounded to it."""
     k = x.shape[1]
-    q, scale = integers(form, got[0], k), got[2]
+    q, scale = integers(form, isa, got[0], k), got[2]
     unit = np.abs(x).max(axis=1, keepdims=True) if form is not GROUPS else group_largest(x)
     np.testing.assert_allclose(scale, unit.astype(np.float64) / TOP[form], rtol=4e-7)
     wide = scale if form is not GROUPS else np.repeat(scale, GROUP, axis=1)[:, :k]
@@ -71,26 +71,26 @@ def test_quantize(isa, form, compiled, rng, m, k):
 
 
 @pytest.mark.parametrize("k", [96])
-def test_norm_quantize(form, compiled, rng, m, k):
+def test_norm_quantize(isa, form, compiled, rng, m, k):
     x, weight, got = random_rows(rng, m, k), rng.standard_normal(k).astype(np.float32), empty(form, m, k)
     compiled(norm_quantize, form, k, 1e-5)(x, weight, *got)
     normed = rmsnorm_reference(x, weight, 1e-5)
-    check_near(form, normed, got)
+    check_near(form, isa, normed, got)
 
 
 @pytest.mark.parametrize("k", [96, 224])
-def test_silu_quantize(form, compiled, rng, m, k):
+def test_silu_quantize(isa, form, compiled, rng, m, k):
     x, got = rng.standard_normal((m, 2 * k + 64)).astype(np.float32) * 3, empty(form, m, k)
     compiled(silu_quantize, form, k, 2 * k + 64)(x, *got)
-    check_near(form, silu_multiply_reference(x, k), got)
+    check_near(form, isa, silu_multiply_reference(x, k), got)
 
 
-def check_near(form, want, got):
+def check_near(form, isa, want, got):
     """What the integers stand for is within a level of what was computed before they were rounded."""
     k = want.shape[1]
     scale = got[2].astype(np.float64)
     wide = np.repeat(scale, GROUP, axis=1)[:, :k] if form is GROUPS else scale
-    assert (np.abs(integers(form, got[0], k) * wide - want) <= 0.55 * wide + 1e-30).all()
+    assert (np.abs(integers(form, isa, got[0], k) * wide - want) <= 0.55 * wide + 1e-30).all()
 
 
 def test_every_lane_can_hold_the_largest(isa, form, compiled, rng):
@@ -122,9 +122,9 @@ def test_one_huge_value(isa, form, compiled, rng, huge):
     assert check(form, isa, x, got)[4, 33] == np.sign(huge) * TOP[form]
 
 
-def test_tiny_rows_stay_tiny(form, compiled):
+def test_tiny_rows_stay_tiny(isa, form, compiled):
     x, got = np.linspace(-1e-34, 1e-34, 96, dtype=np.float32)[None], empty(form, 1, 96)
     compiled(quantize, form, 96)(x, *got)
-    q = integers(form, got[0], 96)
+    q = integers(form, isa, got[0], 96)
     wide = got[2].astype(np.float64).max()
     assert np.abs(q * wide).max() <= 1.01e-34

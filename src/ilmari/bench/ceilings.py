@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ilmari.kernels.isa import Isa, fma, isa_named
 from ilmari.kernels.library import aligned_copy, aligned_zeros, load_runtime, tensor
-from ilmari.kernels.target import HOST, host_features, resolve_target, tvm_target
+from ilmari.kernels.target import HOST, resolve_target, tvm_target
 from ilmari.settings import num_threads
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Ceilings:
     def __init__(self, read_bytes: int = READ_BYTES, turns: int = TURNS) -> None:
         """Compile the kernels and fill `read_bytes` of memory; `turns` is how often a multiplying loop goes round."""
         load_runtime()
-        self.isa = isa = isa_named(resolve_target(HOST).isa_name)
+        self.isa = isa = host_isa()
         self._read = _read(isa, read_bytes)
         self._multiply = {i.name: i.prepare(isa, turns) for i in INSTRUCTIONS.values() if i.available}
 
@@ -64,6 +65,12 @@ class Ceilings:
         """One sample, in a tenth of a second: the best of a few runs of each kernel."""
         rates = {name: _best(measure, LOOPS) for name, measure in self._multiply.items()}
         return Rates(_best(self._read, READS), rates)
+
+
+@cache
+def host_isa() -> Isa:
+    """The instruction set of kernels for this machine."""
+    return isa_named(resolve_target(HOST).isa_name)
 
 
 Measure = Callable[[], float]
@@ -85,15 +92,16 @@ def _read(isa: Isa, read_bytes: int) -> Measure:
     return _measure(read_kernel(threads, turns, lanes), (data, out), data.nbytes)
 
 
-def _byte_dots(_: Isa, turns: int) -> Measure:
+def _byte_dots(isa: Isa, turns: int) -> Measure:
     from ilmari.bench.ceiling_kernels import multiply_kernel
     from ilmari.kernels.byte_dot import dot_bytes
 
-    threads = num_threads()
+    threads, lanes = num_threads(), isa.lanes
     rng = np.random.default_rng(0)
-    a, b = rng.integers(256, size=64, dtype=np.uint8), rng.integers(-128, 128, size=64, dtype=np.int8)
-    kernel = multiply_kernel(threads, turns, 16, "int32", ("uint8", "int8"), 64, dot_bytes)
-    return _multiply(kernel, a, b, (16, np.int32), turns * 64)
+    a = rng.integers(256, size=4 * lanes, dtype=np.uint8)
+    b = rng.integers(-128, 128, size=4 * lanes, dtype=np.int8)
+    kernel = multiply_kernel(threads, turns, lanes, "int32", ("uint8", "int8"), 4 * lanes, partial(dot_bytes, isa))
+    return _multiply(kernel, a, b, (lanes, np.int32), turns * 4 * lanes)
 
 
 def _bf16_dots(_: Isa, turns: int) -> Measure:
@@ -145,27 +153,27 @@ def _measure(function: PrimFunc, arrays: Sequence[NDArray[Any]], amount: float) 
 
 @dataclass(frozen=True)
 class Instruction:
-    """An instruction that multiplies and adds: its short name, what it does, and LLVM's names of what has it.
+    """An instruction that multiplies and adds: its short name, what it does, and which instruction sets have it.
 
     prepare(isa, turns) compiles the kernel that measures it: products per second.
     """
 
     name: str
     description: str
-    features: frozenset[str]
+    known: Callable[[Isa], bool]
     prepare: Callable[[Isa, int], Measure]
 
     @property
     def available(self) -> bool:
         """Whether this CPU has it."""
-        return self.features <= host_features()
+        return self.known(host_isa())
 
 
 INSTRUCTIONS = {
     instruction.name: instruction
     for instruction in (
-        Instruction("int8", "byte dot product", frozenset({"avx512f", "avx512vnni"}), _byte_dots),
-        Instruction("bf16", "bfloat16 dot product", frozenset({"avx512f", "avx512bf16"}), _bf16_dots),
-        Instruction("fp32", "float32 multiply-add", frozenset(), _float_products),
+        Instruction("int8", "byte dot product", lambda isa: isa.byte_dot is not None, _byte_dots),
+        Instruction("bf16", "bfloat16 dot product", lambda isa: isa.bf16_dot, _bf16_dots),
+        Instruction("fp32", "float32 multiply-add", lambda _: True, _float_products),
     )
 }

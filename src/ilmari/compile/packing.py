@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ilmari.kernels.form import RUN
 from ilmari.kernels.plan import LinearShape
 
 Number = TypeVar("Number", bound=np.generic)
@@ -32,9 +31,9 @@ def pack(weight: NDArray[Any], shape: LinearShape) -> NDArray[Any]:
 def pack_bytes(weight: NDArray[np.int8], shape: LinearShape) -> NDArray[np.uint8]:
     """[rows, k] to [rows/block, k/4, block*4], 128 added: four inputs of a channel, then of the next.
 
-    Of each run of 32 inputs, group g has inputs 2g, 16+2g, 2g+1 and 17+2g: see `kernels.form`.
+    Of each run of inputs, group g has inputs 2g, h+2g, 2g+1 and h+2g+1, where h is half a run: see `kernels.form`.
     """
     rows, k = weight.shape
     stored = weight.view(np.uint8) ^ 0x80
-    runs = stored.reshape(rows // shape.block, shape.block, k // RUN, 2, RUN // 4, 2)
+    runs = stored.reshape(rows // shape.block, shape.block, k // shape.run, 2, shape.run // 4, 2)
     return np.ascontiguousarray(runs.transpose(0, 2, 4, 1, 5, 3)).reshape(rows // shape.block, *shape.packed[1:])

@@ -1,8 +1,9 @@
 """Causal attention of many tokens: grouped query heads, an online softmax (Milakov and Gimelshein, 2018).
 
 The work is cut into tiles: some consecutive new tokens of one sequence, times the query heads of one KV head, which are
-the rows of two matrix products. A tile walks the keys it sees in chunks. Keys and values become float32 once for all
-its rows, 32 keys or 32 features at a time, which stay in the first-level cache while every row meets them.
+the rows of two matrix products. A tile walks the keys it sees in chunks. Keys and values are brought into the form that
+is multiplied once for all its rows, 32 keys or 32 features at a time, which stay in the first-level cache while every
+row meets them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tvm.script import tirx as T
 
+from ilmari.kernels.attention_scores import PANEL, VECTORS, scores
 from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
 from ilmari.kernels.kv_prefetch import LINE, prefetch
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 CHUNK = 128
-PANEL = 32
-VECTORS = 2
 
 
 def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -> PrimFunc:
@@ -41,26 +41,15 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
     lines = head_dim * BLOCK_SIZE // LINE  # of a head in a block
     panel_lines = max(head_dim, CHUNK) * PANEL // LINE  # most that a panel of keys or of features has
     share = -(-panel_lines * batch // rows)
+    how = scores(isa, head_dim, batch)
+    take_query, take_keys, score = how.take_query, how.take_keys, how.score
 
     @T.inline
-    def gather_queries(first, last, h, Q, queries):
+    def gather_queries(first, last, h, Q, queries, query_scale):
         """The tile's rows side by side; the rows past its tokens repeat the last one."""
         for r in T.serial(((last + 1) * group + batch - 1) // batch * batch):
             token: T.let = first + T.min(r // group, last)
-            for j in T.serial(head_dim // lanes):
-                column: T.let = (h * group + r % group) * head_dim + j * lanes
-                queries[r, T.ramp(j * lanes, 1, lanes)] = Q[token, T.ramp(column, 1, lanes)]
-
-    @T.inline
-    def widen_keys(left, right, h, K, keys):
-        """Two blocks of keys side by side."""
-        for d in T.serial(head_dim):
-            for j in T.unroll(BLOCK_SIZE // lanes):
-                keys[d, T.ramp(j * lanes, 1, lanes)] = widen(isa, K[left, h, d, T.ramp(j * lanes, 1, lanes)], "float16")
-            for j in T.unroll(BLOCK_SIZE // lanes):
-                keys[d, T.ramp(BLOCK_SIZE + j * lanes, 1, lanes)] = widen(
-                    isa, K[right, h, d, T.ramp(j * lanes, 1, lanes)], "float16"
-                )
+            take_query(r, token, (h * group + r % group) * head_dim, Q, queries, query_scale)
 
     @T.inline
     def widen_values(block, row, count, panel, h, V, values):
@@ -71,37 +60,11 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
                 )
 
     @T.inline
-    def multiply(depth, row0, left, right, right0, acc):
-        """acc += left[row0:row0 + batch, :depth] @ right[:depth, right0:right0 + width]."""
-        for k in T.serial(depth):
-            for r in T.unroll(batch):
-                for j in T.unroll(VECTORS):
-                    at: T.let = (r * VECTORS + j) * lanes
-                    acc[T.ramp(at, 1, lanes)] = fma(
-                        isa,
-                        right[k, T.ramp(right0 + j * lanes, 1, lanes)],
-                        T.broadcast(left[row0 + r, k], lanes),
-                        acc[T.ramp(at, 1, lanes)],
-                    )
-
-    @T.inline
     def fetch(cache, block0, line0, limit, h, owner, table):
         """Ask for a part of some blocks' lines, so many that a whole tile asks for a panel's."""
         for i in T.unroll(share):
             block: T.let = T.cast(table[owner, T.min(block0 + (line0 + i) // lines, limit)], "int64")
             T.evaluate(prefetch(cache, block, h, (line0 + i) % lines))
-
-    @T.inline
-    def score(row0, panel, j0, queries, keys, P):
-        acc = T.alloc_buffer((batch * width,), "float32", scope="local", annotations={"disable_lower_builtin": True})
-        for t in T.unroll(batch * VECTORS):
-            acc[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
-        multiply(head_dim, row0, queries, keys, j0, acc)
-        for r in T.unroll(batch):
-            for j in T.unroll(VECTORS):
-                P[row0 + r, T.ramp(panel * PANEL + j0 + j * lanes, 1, lanes)] = acc[
-                    T.ramp((r * VECTORS + j) * lanes, 1, lanes)
-                ]
 
     @T.inline
     def mix(row0, keys, panel, j0, P, values, correction, O):
@@ -112,7 +75,16 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
                     O[row0 + r, T.ramp(panel * PANEL + j0 + j * lanes, 1, lanes)]
                     * correction[row0 + r, T.ramp(0, 1, lanes)]
                 )
-        multiply(keys, row0, P, values, j0, acc)
+        for k in T.serial(keys):
+            for r in T.unroll(batch):
+                for j in T.unroll(VECTORS):
+                    at: T.let = (r * VECTORS + j) * lanes
+                    acc[T.ramp(at, 1, lanes)] = fma(
+                        isa,
+                        values[k, T.ramp(j0 + j * lanes, 1, lanes)],
+                        T.broadcast(P[row0 + r, k], lanes),
+                        acc[T.ramp(at, 1, lanes)],
+                    )
         for r in T.unroll(batch):
             for j in T.unroll(VECTORS):
                 O[row0 + r, T.ramp(panel * PANEL + j0 + j * lanes, 1, lanes)] = acc[
@@ -173,9 +145,11 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
         position = T.match_buffer(position_, (tiles,), "int32")
         Y = T.match_buffer(y, (m, heads * head_dim), "float32")
         for task in T.parallel(kv_heads * tiles):
-            queries = T.alloc_buffer((rows, head_dim), "float32")
+            queries = T.alloc_buffer((rows, head_dim), how.query_dtype)
+            query_scale = T.alloc_buffer((rows, 1), "float32")
+            key_scale = T.alloc_buffer((1, PANEL), "float32")
             values_ = T.alloc_buffer((CHUNK, PANEL), "float32")
-            keys_ = T.alloc_buffer((head_dim, PANEL), "float32")
+            keys_ = T.alloc_buffer((how.depth, PANEL), how.key_dtype)
             P = T.alloc_buffer((rows, CHUNK), "float32")
             O = T.alloc_buffer((rows, head_dim), "float32")
             correction = T.alloc_buffer((rows, lanes), "float32")
@@ -189,7 +163,7 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
             length: T.let = position[t] + count[t]
             limit: T.let = (length - 1) // BLOCK_SIZE
             batches: T.let = (count[t] * group + batch - 1) // batch
-            gather_queries(first[t], last, h, Q, queries)
+            gather_queries(first[t], last, h, Q, queries, query_scale)
             for r in T.serial(batches * batch):
                 largest[r] = T.float32(MASKED)
                 total[r, T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
@@ -203,13 +177,14 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
                     # A large cache has more than 2**31 elements.
                     left: T.let = T.cast(table[owner[t], block0 + panel * 2], "int64")
                     right: T.let = T.cast(table[owner[t], block0 + T.min(panel * 2 + 1, blocks - 1)], "int64")
-                    widen_keys(left, right, h, K, keys_)
+                    take_keys(left, 0, h, K, keys_, key_scale)
+                    take_keys(right, BLOCK_SIZE, h, K, keys_, key_scale)
                     for rb in T.serial(batches):
                         seen: T.let = position[t] + T.min((rb * batch + batch - 1) // group, last) + 1 - start
                         fetch(V, block0 + panel * (PANEL // BLOCK_SIZE), rb * share, limit, h, owner[t], table)
                         if panel * PANEL < seen:
                             for j in T.serial(PANEL // width):
-                                score(rb * batch, panel, j * width, queries, keys_, P)
+                                score(rb * batch, panel, j * width, queries, query_scale, keys_, key_scale, P)
                 for rb in T.serial(batches):
                     seen: T.let = position[t] + T.min((rb * batch + batch - 1) // group, last) + 1 - start
                     for i in T.serial(T.Select(seen > 0, batch, 0)):

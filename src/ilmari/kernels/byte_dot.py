@@ -6,24 +6,28 @@ from typing import TYPE_CHECKING
 
 from tvm.script import tirx as T
 
+from ilmari.kernels.isa import Isa
+
 if TYPE_CHECKING:
     from tvm.tirx import PrimExpr
 
 
-def every_lane(word: PrimExpr, dtype: str, lanes: int) -> PrimExpr:
-    """The 32 bits of `word`, two 16-bit numbers, in each of `lanes` lanes, as a vector of `dtype`."""
-    return T.reinterpret(T.broadcast(T.reinterpret(word, dtype="int32"), lanes), dtype=dtype)
+def every_lane(isa: Isa, word: PrimExpr, dtype: str) -> PrimExpr:
+    """The 32 bits of `word`, two 16-bit numbers, in each lane: a vector of `dtype`, int8 or int16."""
+    wide = T.broadcast(T.reinterpret(word, dtype="int32"), isa.lanes)
+    return T.reinterpret(wide, dtype=f"{dtype}x{isa.lanes * (4 if dtype == 'int8' else 2)}")
 
 
-def dot_bytes(total: PrimExpr, weights: PrimExpr, activations: PrimExpr) -> PrimExpr:
-    """total[i] + sum of four products of unsigned and signed bytes: vpdpbusd. int32x16, uint8x64, int8x64."""
-    return T.call_llvm_pure_intrin(
-        T.llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.512"), total, weights, activations, dtype="int32x16"
-    )
+def dot_bytes(isa: Isa, total: PrimExpr, weights: PrimExpr, activations: PrimExpr) -> PrimExpr:
+    """total + the sums of four products of unsigned and signed bytes: int32 lanes, uint8 and int8 by fours."""
+    return _dot(isa, isa.byte_dot, total, weights, activations)
 
 
-def dot_words(total: PrimExpr, a: PrimExpr, b: PrimExpr) -> PrimExpr:
-    """total[i] + sum of two products of int16, modulo 2**32: vpdpwssd. int32x16, int16x32, int16x32."""
-    return T.call_llvm_pure_intrin(
-        T.llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpwssd.512"), total, a, b, dtype="int32x16"
-    )
+def dot_words(isa: Isa, total: PrimExpr, a: PrimExpr, b: PrimExpr) -> PrimExpr:
+    """total + the sums of two products of int16, modulo 2**32: int32 lanes, int16 by twos."""
+    return _dot(isa, isa.word_dot, total, a, b)
+
+
+def _dot(isa: Isa, instruction: str | None, *operands: PrimExpr) -> PrimExpr:
+    assert instruction is not None
+    return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(instruction), *operands, dtype=f"int32x{isa.lanes}")

@@ -1,8 +1,8 @@
 """Forms of a linear layer's input: how its rows lie in memory, and so which kernels multiply them.
 
 Integer forms have values, corrections (int32, added to the sums of products) and scales (float32). Their rows are made
-of runs of 32 inputs, and input i of a run goes with input 16 + i, so that whole vectors can be combined. The bytes of a
-packed weight lie in the same order.
+of runs of two vectors of inputs, and an input of a run's first vector goes with the same lane of the second, so that
+whole vectors can be combined. The bytes of a packed weight lie in the same order.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-RUN = 32
-"""Inputs of a run; the inputs of an integer product are padded to whole runs."""
+LONGEST_RUN = 32
+"""Inputs of a run of the widest vectors; the inputs of a product are padded to whole ones."""
 
 CHUNK = 512
 """Inputs over which products of 16-bit activations and bytes are summed in int32: any more could overflow."""
@@ -65,9 +65,13 @@ HALVES = Form(
 PAIRS = Form(
     "pairs",
     "16-bit integers, one scale per token",
-    (Part("int16", lambda k: k + RUN), Part("int32", lambda k: chunks(k) * CLASSES), Part("float32", lambda _: 1)),
+    (
+        Part("int16", lambda k: k + LONGEST_RUN),
+        Part("int32", lambda k: chunks(k) * CLASSES),
+        Part("float32", lambda _: 1),
+    ),
 )
-"""The same numbers whole. The run that is left free at the end keeps rows out of each other's cache sets."""
+"""The same numbers whole. What is left free at the end keeps rows out of each other's cache sets."""
 
 GROUPS = Form(
     "groups",

@@ -18,77 +18,38 @@ class Isa:
 
     lanes: float32 numbers in a vector register. vectors: vectors of output channels in the register tile of a
     matrix product, so that the accumulators and their operands fit into the register file.
-    int8_dot: bytes are multiplied and summed by fours in one instruction (VNNI).
-    traded: of four groups of inputs, how many `linear_pairs` computes with half the multiplications and more additions.
-    bf16_dot: bfloat16 numbers are multiplied and summed by twos in one instruction (AVX512-BF16).
     native_half: the CPU converts float16 vectors by itself.
     features: LLVM's names of what the code uses beyond the architecture's baseline.
+    byte_dot: LLVM's name of the instruction that multiplies unsigned by signed bytes and sums them by fours, if any.
+    word_dot: of the one that multiplies 16-bit integers and sums them by twos.
+    traded: of four groups of inputs, how many `linear_pairs` computes with half the multiplications and more additions.
+    bf16_dot: bfloat16 numbers are multiplied and summed by twos in one instruction (AVX512-BF16).
     """
 
     name: str
     lanes: int
     vectors: int
-    int8_dot: bool
-    traded: int
-    bf16_dot: bool
     native_half: bool
     features: frozenset[str]
+    byte_dot: str | None = None
+    word_dot: str | None = None
+    traded: int = 0
+    bf16_dot: bool = False
 
 
 AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx2", "fma", "f16c"})
+VNNI_512 = "llvm.x86.avx512.vpdpbusd.512", "llvm.x86.avx512.vpdpwssd.512"
+VNNI_256 = "llvm.x86.avx512.vpdpbusd.256", "llvm.x86.avx512.vpdpwssd.256"
 
 ISAS: tuple[Isa, ...] = (
-    Isa(
-        # AMD's cores, and no others, have sse4a; they add vectors on other ports than they multiply on.
-        name="avx512-amd",
-        lanes=16,
-        vectors=4,
-        int8_dot=True,
-        traded=3,
-        bf16_dot=True,
-        native_half=True,
-        features=AVX512 | {"avx512bf16", "sse4a"},
-    ),
-    Isa(
-        name="avx512-bf16",
-        lanes=16,
-        vectors=4,
-        int8_dot=True,
-        traded=0,
-        bf16_dot=True,
-        native_half=True,
-        features=AVX512 | {"avx512bf16"},
-    ),
-    Isa(
-        name="avx512-vnni",
-        lanes=16,
-        vectors=4,
-        int8_dot=True,
-        traded=0,
-        bf16_dot=False,
-        native_half=True,
-        features=AVX512,
-    ),
-    Isa(
-        name="avx2",
-        lanes=8,
-        vectors=2,
-        int8_dot=False,
-        traded=0,
-        bf16_dot=False,
-        native_half=True,
-        features=frozenset({"avx2", "fma", "f16c"}),
-    ),
-    Isa(
-        name="generic",
-        lanes=4,
-        vectors=2,
-        int8_dot=False,
-        traded=0,
-        bf16_dot=False,
-        native_half=False,
-        features=frozenset(),
-    ),
+    # AMD's cores, and no others, have sse4a; they add vectors on other ports than they multiply on.
+    Isa("avx512-amd", 16, 4, True, AVX512 | {"avx512bf16", "sse4a"}, *VNNI_512, traded=3, bf16_dot=True),
+    Isa("avx512-bf16", 16, 4, True, AVX512 | {"avx512bf16"}, *VNNI_512, bf16_dot=True),
+    Isa("avx512-vnni", 16, 4, True, AVX512, *VNNI_512),
+    Isa("avx-vnni", 8, 2, True, frozenset({"avxvnni", "avx2", "fma", "f16c"}), *VNNI_256),
+    Isa("avx2", 8, 2, True, frozenset({"avx2", "fma", "f16c"})),
+    Isa("neon-i8mm", 4, 4, True, frozenset({"neon", "i8mm"}), byte_dot="llvm.aarch64.neon.usdot.v4i32.v16i8"),
+    Isa("generic", 4, 2, False, frozenset()),
 )
 """Best first: the first whose features the target has is used."""
 

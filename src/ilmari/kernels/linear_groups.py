@@ -11,7 +11,7 @@ import numpy as np
 from tvm.script import tirx as T
 
 from ilmari.kernels.byte_dot import dot_bytes, every_lane
-from ilmari.kernels.form import GROUP, GROUPS, RUN, groups
+from ilmari.kernels.form import GROUP, GROUPS, groups
 from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.plan import LinearShape
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 ROWS = 4  # tokens in a register tile
-STEPS = RUN // 4
 
 
 def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
@@ -31,7 +30,7 @@ def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
     """
     lanes, block = isa.lanes, shape.block
     n, k, accumulate, vectors = shape.n, shape.k, shape.accumulate, block // lanes
-    bytes_ = lanes * 4
+    bytes_, steps = lanes * 4, lanes // 2
     values, corrections, scales = (part.columns(k) for part in GROUPS.parts)
 
     @T.inline
@@ -44,21 +43,22 @@ def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
             for i in T.unroll(rows):
                 for j in T.unroll(vectors):
                     acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = T.broadcast(correction[first + i, group], lanes)
-            for run in T.serial(T.min(GROUP, k - group * GROUP) // RUN):
-                for step in T.unroll(STEPS):
+            for run in T.serial(T.min(GROUP, k - group * GROUP) // (2 * lanes)):
+                for step in T.unroll(steps):
                     for i in T.unroll(rows):
                         for j in T.unroll(vectors):
                             acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dot_bytes(
+                                isa,
                                 acc[T.ramp((i * vectors + j) * lanes, 1, lanes)],
                                 W[
                                     nb,
-                                    group * (GROUP // 4) + run * STEPS + step,
+                                    group * (GROUP // 4) + run * steps + step,
                                     T.ramp(j * bytes_, 1, bytes_),
                                 ],
                                 every_lane(
-                                    X[first + i, T.ramp(group * (GROUP // 2) + run * (RUN // 2) + step * 2, 1, 2)],
-                                    f"int8x{bytes_}",
-                                    lanes,
+                                    isa,
+                                    X[first + i, T.ramp(group * (GROUP // 2) + run * lanes + step * 2, 1, 2)],
+                                    "int8",
                                 ),
                             )
             for i in T.unroll(rows):

@@ -13,7 +13,7 @@ import numpy as np
 from tvm.script import tirx as T
 
 from ilmari.kernels.byte_dot import dot_bytes, every_lane
-from ilmari.kernels.form import CHUNK, HALVES, RUN, chunks
+from ilmari.kernels.form import CHUNK, HALVES, chunks
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.plan import LinearShape
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 ROWS = 3  # tokens in a register tile: two accumulators each
-STEPS = RUN // 4
 
 
 def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
@@ -33,7 +32,7 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
     """
     lanes, block = isa.lanes, shape.block
     n, k, accumulate, vectors = shape.n, shape.k, shape.accumulate, block // lanes
-    bytes_ = lanes * 4
+    bytes_, steps = lanes * 4, lanes // 2
     values, corrections, scales = (part.columns(k) for part in HALVES.parts)
 
     @T.inline
@@ -47,19 +46,16 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
                     acc[T.ramp(((2 * i + 1) * vectors + j) * lanes, 1, lanes)] = T.broadcast(
                         correction[first + i, chunk], lanes
                     )
-            for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // RUN):
-                for step in T.unroll(STEPS):
+            for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // (2 * lanes)):
+                for step in T.unroll(steps):
                     for i in T.unroll(rows * 2):
                         for j in T.unroll(vectors):
-                            at: T.let = chunk * CHUNK + run * RUN
+                            at: T.let = chunk * CHUNK + run * 2 * lanes
                             acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dot_bytes(
+                                isa,
                                 acc[T.ramp((i * vectors + j) * lanes, 1, lanes)],
                                 W[nb, at // 4 + step, T.ramp(j * bytes_, 1, bytes_)],
-                                every_lane(
-                                    X[first + i // 2, T.ramp(at + i % 2 * (RUN // 2) + step * 2, 1, 2)],
-                                    f"int8x{bytes_}",
-                                    lanes,
-                                ),
+                                every_lane(isa, X[first + i // 2, T.ramp(at + i % 2 * lanes + step * 2, 1, 2)], "int8"),
                             )
             for i in T.unroll(rows):
                 for j in T.unroll(vectors):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from tvm.script import tirx as T
 
 from ilmari.kernels.byte_dot import dot_words, every_lane
-from ilmari.kernels.form import CHUNK, CLASSES, PAIRS, RUN, chunks
+from ilmari.kernels.form import CHUNK, CLASSES, PAIRS, chunks
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.plan import LinearShape
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 ROWS = 4  # tokens in a register tile
 BATCH = 256  # tokens whose sums for one block of channels are kept in the L2 cache
-STEPS = RUN // 4
 
 
 def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
@@ -40,7 +39,7 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
     """
     lanes, block, traded = isa.lanes, shape.block, isa.traded
     n, k, accumulate, vectors = shape.n, shape.k, shape.accumulate, block // lanes
-    words = 2 * lanes
+    words, steps = 2 * lanes, lanes // 2
     values, corrections, scales = (part.columns(k) for part in PAIRS.parts)
 
     @T.inline
@@ -50,9 +49,9 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
         for j in T.unroll(vectors):
             acc[T.ramp(j * lanes, 1, lanes)] = T.broadcast(T.int32(0), lanes)
         for run in T.serial(runs):
-            for step in T.unroll(STEPS):
+            for step in T.unroll(steps):
                 for j in T.unroll(vectors):
-                    group: T.let = run * STEPS + step
+                    group: T.let = run * steps + step
                     stored: T.let = T.reinterpret(
                         W[nb, chunk * (CHUNK // 4) + group, T.ramp(j * lanes * 4, 1, lanes * 4)],
                         dtype=f"uint16x{words}",
@@ -62,7 +61,7 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
                     panel[group, j, 0, T.ramp(0, 1, words)] = even
                     panel[group, j, 1, T.ramp(0, 1, words)] = odd
                     if (step + j) % CLASSES < traded:
-                        acc[T.ramp(j * lanes, 1, lanes)] = dot_words(acc[T.ramp(j * lanes, 1, lanes)], even, odd)
+                        acc[T.ramp(j * lanes, 1, lanes)] = dot_words(isa, acc[T.ramp(j * lanes, 1, lanes)], even, odd)
         for j in T.unroll(vectors):
             squares[T.ramp(j * lanes, 1, lanes)] = acc[T.ramp(j * lanes, 1, lanes)]
 
@@ -75,22 +74,22 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
                 row_part: T.let = T.broadcast(correction[first + i, chunk * CLASSES + j % CLASSES], lanes)
                 acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = row_part - squares[T.ramp(j * lanes, 1, lanes)]
         for run in T.serial(runs):
-            for step in T.unroll(STEPS):
+            for step in T.unroll(steps):
                 for i in T.unroll(rows):
                     for j in T.unroll(vectors):
-                        at: T.let = chunk * CHUNK + run * RUN + step * 2
-                        a_even: T.let = every_lane(X[first + i, T.ramp(at, 1, 2)], f"int16x{words}", lanes)
-                        a_odd: T.let = every_lane(X[first + i, T.ramp(at + RUN // 2, 1, 2)], f"int16x{words}", lanes)
-                        even: T.let = panel[run * STEPS + step, j, 0, T.ramp(0, 1, words)]
-                        odd: T.let = panel[run * STEPS + step, j, 1, T.ramp(0, 1, words)]
+                        at: T.let = chunk * CHUNK + run * 2 * lanes + step * 2
+                        a_even: T.let = every_lane(isa, X[first + i, T.ramp(at, 1, 2)], "int16")
+                        a_odd: T.let = every_lane(isa, X[first + i, T.ramp(at + lanes, 1, 2)], "int16")
+                        even: T.let = panel[run * steps + step, j, 0, T.ramp(0, 1, words)]
+                        odd: T.let = panel[run * steps + step, j, 1, T.ramp(0, 1, words)]
                         total: T.let = acc[T.ramp((i * vectors + j) * lanes, 1, lanes)]
                         if (step + j) % CLASSES < traded:
                             acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dot_words(
-                                total, a_even + odd, a_odd + even
+                                isa, total, a_even + odd, a_odd + even
                             )
                         else:
                             acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dot_words(
-                                dot_words(total, a_even, even), a_odd, odd
+                                isa, dot_words(isa, total, a_even, even), a_odd, odd
                             )
         for i in T.unroll(rows):
             for j in T.unroll(vectors):
@@ -132,7 +131,7 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
                 rows: T.let = T.min(BATCH, m - first)
                 whole: T.let = rows // ROWS * ROWS
                 for chunk in T.serial(chunks(k)):
-                    runs: T.let = T.min(CHUNK, k - chunk * CHUNK) // RUN
+                    runs: T.let = T.min(CHUNK, k - chunk * CHUNK) // (2 * lanes)
                     expand(nb, chunk, runs, W, panel, squares)
                     for mb in T.serial(rows // ROWS):
                         tile(ROWS, mb * ROWS, first + mb * ROWS, chunk, runs, X, correction, panel, squares, sums)

@@ -79,10 +79,10 @@ def narrow(isa: Isa, x: PrimExpr, dtype: str) -> PrimExpr:
 
 
 def nearest(isa: Isa, x: PrimExpr, factor: PrimExpr) -> PrimExpr:
-    """x * factor to the nearest integer, int32; for magnitudes up to 32767, `factor` a scalar."""
+    """x * factor to the nearest integer, int32; for magnitudes up to 32767."""
     lanes = isa.lanes
     # Truncation rounds to the nearest where everything is positive and shifted by a half.
-    shifted = fma(isa, x, T.broadcast(factor, lanes), T.broadcast(T.float32(32768.5), lanes))
+    shifted = fma(isa, x, factor, T.broadcast(T.float32(32768.5), lanes))
     return T.cast(shifted, f"int32x{lanes}") - T.broadcast(T.int32(32768), lanes)
 
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS, RUN, Form
+from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, LONGEST_RUN, PAIRS, Form
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.scheme import Scheme
 from ilmari.model.config import ModelConfig
 
-PADDING = RUN
+PADDING = LONGEST_RUN
 """Feature sizes are padded with zeros to a multiple of this: whole vectors on every CPU, tensors of whole 64 bytes."""
 
 BYTE_DOT_STEP = 4
@@ -28,15 +28,21 @@ FLOAT_FORMS: tuple[tuple[int, Form], ...] = ((1, FLOAT32), (32, BFLOAT16))
 class LinearShape:
     """One matrix product: n output channels (padded to whole register tiles), k inputs (padded to `PADDING`).
 
-    block: channels that one register tile computes; k_step: inputs of one channel that lie side by side.
+    block: channels that one register tile computes. run: where weights are bytes for dot products, the inputs whose
+    bytes change places (see `form`), else 1.
     """
 
     name: str
     n: int
     k: int
     block: int
-    k_step: int
+    run: int
     accumulate: bool
+
+    @property
+    def k_step(self) -> int:
+        """Inputs of one channel that lie side by side."""
+        return BYTE_DOT_STEP if self.run > 1 else 1
 
     @property
     def packed(self) -> tuple[int, int, int]:
@@ -64,7 +70,7 @@ class Plan:
     @property
     def byte_dot(self) -> bool:
         """Whether linear layers multiply integer activations by bytes, rather than float32 ones."""
-        return self.scheme.weights == "int8" and self.isa.int8_dot
+        return self.scheme.weights == "int8" and self.isa.byte_dot is not None
 
     @property
     def bf16_dot(self) -> bool:
@@ -75,7 +81,8 @@ class Plan:
     def forms(self) -> tuple[tuple[int, Form], ...]:
         """Forms of the linear layers' inputs, each with the rows of a step from which on it is used, ascending."""
         if self.byte_dot:
-            return INTEGER_FORMS[self.scheme.activation_bits]
+            forms = INTEGER_FORMS[self.scheme.activation_bits]
+            return forms if self.isa.word_dot else forms[:1]
         return FLOAT_FORMS[: 1 + self.bf16_dot]
 
     def form(self, rows: int) -> Form:
@@ -113,7 +120,7 @@ class Plan:
             while n % (lanes * vectors):
                 vectors //= 2
         width = n if accumulate else padded(n, max(lanes * vectors, PADDING))
-        return LinearShape(name, width, k, lanes * vectors, BYTE_DOT_STEP if self.byte_dot else 1, accumulate)
+        return LinearShape(name, width, k, lanes * vectors, 2 * lanes if self.byte_dot else 1, accumulate)
 
     @cached_property
     def tensors(self) -> tuple[TensorShape, ...]:

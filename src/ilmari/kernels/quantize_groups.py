@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.form import GROUP, RUN, groups
+from ilmari.kernels.form import GROUP, groups
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.numeric import lane_max, lane_sum, nearest
 from ilmari.kernels.quantize_halves import SMALLEST_SCALE, side_by_side
@@ -37,9 +37,9 @@ def store_groups(isa: Isa, k: int) -> Any:
                 value: T.let = row[0, T.ramp(group * GROUP + j * lanes, 1, lanes)]
                 largest[T.ramp(0, 1, lanes)] = T.max(largest[T.ramp(0, 1, lanes)], T.max(value, -value))
             unit: T.let = lane_max(largest, lanes) / T.float32(LEVELS)
-            factor: T.let = T.float32(1) / T.max(unit, T.float32(SMALLEST_SCALE))
-            for run in T.serial(width // RUN):
-                at: T.let = group * GROUP + run * RUN
+            factor: T.let = T.broadcast(T.float32(1) / T.max(unit, T.float32(SMALLEST_SCALE)), lanes)
+            for run in T.serial(width // (2 * lanes)):
+                at: T.let = group * GROUP + run * 2 * lanes
                 a: T.let = nearest(isa, row[0, T.ramp(at, 1, lanes)], factor)
                 b: T.let = nearest(isa, row[0, T.ramp(at + lanes, 1, lanes)], factor)
                 Q[i, T.ramp(at // 2, 1, lanes)] = side_by_side(isa, a, b)

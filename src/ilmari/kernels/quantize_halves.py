@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.form import CHUNK, RUN, chunks
+from ilmari.kernels.form import CHUNK, chunks
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.numeric import lane_max, lane_sum, nearest
 
@@ -54,11 +54,11 @@ def store_halves(isa: Isa, k: int) -> Any:
     def store(i, row, Q, correction, scale):
         sums = T.alloc_buffer((lanes,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         measure(i, row, scale)
-        factor: T.let = T.float32(1) / T.max(scale[i, 0], T.float32(SMALLEST_SCALE))
+        factor: T.let = T.broadcast(T.float32(1) / T.max(scale[i, 0], T.float32(SMALLEST_SCALE)), lanes)
         for chunk in T.serial(chunks(k)):
             sums[T.ramp(0, 1, lanes)] = T.broadcast(T.int32(0), lanes)
-            for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // RUN):
-                at: T.let = chunk * CHUNK + run * RUN
+            for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // (2 * lanes)):
+                at: T.let = chunk * CHUNK + run * 2 * lanes
                 a: T.let = nearest(isa, row[0, T.ramp(at, 1, lanes)], factor)
                 b: T.let = nearest(isa, row[0, T.ramp(at + lanes, 1, lanes)], factor)
                 high_a: T.let = (a + T.broadcast(T.int32(128), lanes)) >> T.broadcast(T.int32(8), lanes)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm.script import tirx as T
 
-from ilmari.kernels.form import CHUNK, CLASSES, RUN, chunks
+from ilmari.kernels.form import CHUNK, CLASSES, chunks
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.numeric import lane_sum, nearest
 from ilmari.kernels.quantize_halves import SMALLEST_SCALE, row_scale
@@ -24,12 +24,12 @@ def store_pairs(isa: Isa, k: int) -> Any:
         sums = T.alloc_buffer((lanes,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         products = T.alloc_buffer((lanes,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         measure(i, row, scale)
-        factor: T.let = T.float32(1) / T.max(scale[i, 0], T.float32(SMALLEST_SCALE))
+        factor: T.let = T.broadcast(T.float32(1) / T.max(scale[i, 0], T.float32(SMALLEST_SCALE)), lanes)
         for chunk in T.serial(chunks(k)):
             sums[T.ramp(0, 1, lanes)] = T.broadcast(T.int32(0), lanes)
             products[T.ramp(0, 1, lanes)] = T.broadcast(T.int32(0), lanes)
-            for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // RUN):
-                at: T.let = chunk * CHUNK + run * RUN
+            for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // (2 * lanes)):
+                at: T.let = chunk * CHUNK + run * 2 * lanes
                 a: T.let = nearest(isa, row[0, T.ramp(at, 1, lanes)], factor)
                 b: T.let = nearest(isa, row[0, T.ramp(at + lanes, 1, lanes)], factor)
                 Q[i, T.ramp(at, 1, lanes)] = T.cast(a, f"int16x{lanes}")

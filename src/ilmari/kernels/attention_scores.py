@@ -1,0 +1,160 @@
+"""Scores of prefill attention, queries times keys: in float32, or in 16-bit integers where those multiply faster.
+
+As integers a query and a key are scaled so that their length is `LENGTH`. The sum of their products is then at most its
+square (Cauchy and Schwarz), which int32 holds; rounding errors stay below those of float16 keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.script import tirx as T
+
+from ilmari.kernels.byte_dot import dot_words, every_lane
+from ilmari.kernels.isa import Isa, fma
+from ilmari.kernels.kv_layout import BLOCK_SIZE
+from ilmari.kernels.numeric import lane_sum, nearest, widen
+
+LENGTH = 32767
+SHORTEST = 1e-30  # what is shorter counts as zero
+
+PANEL = 32
+"""Keys that are prepared at a time; they stay in the first-level cache while every row meets them."""
+
+VECTORS = 2
+"""Vectors of keys or of features in a register tile."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Buffers and inline functions, for register tiles of `batch` rows.
+
+    queries [rows, head_dim] and keys [depth, PANEL]: their dtypes. query_scale [rows, 1] and key_scale [1, PANEL],
+    float32, are what products are to be multiplied by, unused in float32.
+    take_query(r, token, column, Q, queries, query_scale): row r is Q[token, column:column + head_dim].
+    take_keys(block, at, h, K, keys, key_scale): columns `at` and on are a block's keys of head h.
+    score(row0, panel, j0, queries, query_scale, keys, key_scale, P): P[row0:row0 + batch, panel * PANEL + j0:] are the
+    scores of two vectors of keys.
+    """
+
+    query_dtype: str
+    key_dtype: str
+    depth: int
+    take_query: Any
+    take_keys: Any
+    score: Any
+
+
+def scores(isa: Isa, head_dim: int, batch: int) -> Scores:
+    """The faster ones of an instruction set."""
+    return _int16(isa, head_dim, batch) if isa.word_dot else _float32(isa, head_dim, batch)
+
+
+def _float32(isa: Isa, head_dim: int, batch: int) -> Scores:
+    lanes = isa.lanes
+
+    @T.inline
+    def take_query(r, token, column, Q, queries, query_scale):  # noqa: ARG001
+        for j in T.serial(head_dim // lanes):
+            queries[r, T.ramp(j * lanes, 1, lanes)] = Q[token, T.ramp(column + j * lanes, 1, lanes)]
+
+    @T.inline
+    def take_keys(block, at, h, K, keys, key_scale):  # noqa: ARG001
+        for d in T.serial(head_dim):
+            for j in T.unroll(BLOCK_SIZE // lanes):
+                keys[d, T.ramp(at + j * lanes, 1, lanes)] = widen(
+                    isa, K[block, h, d, T.ramp(j * lanes, 1, lanes)], "float16"
+                )
+
+    @T.inline
+    def score(row0, panel, j0, queries, query_scale, keys, key_scale, P):  # noqa: ARG001
+        acc = T.alloc_buffer(
+            (batch * VECTORS * lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True}
+        )
+        for t in T.unroll(batch * VECTORS):
+            acc[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
+        for d in T.serial(head_dim):
+            for r in T.unroll(batch):
+                for j in T.unroll(VECTORS):
+                    at: T.let = (r * VECTORS + j) * lanes
+                    acc[T.ramp(at, 1, lanes)] = fma(
+                        isa,
+                        keys[d, T.ramp(j0 + j * lanes, 1, lanes)],
+                        T.broadcast(queries[row0 + r, d], lanes),
+                        acc[T.ramp(at, 1, lanes)],
+                    )
+        for r in T.unroll(batch):
+            for j in T.unroll(VECTORS):
+                P[row0 + r, T.ramp(panel * PANEL + j0 + j * lanes, 1, lanes)] = acc[
+                    T.ramp((r * VECTORS + j) * lanes, 1, lanes)
+                ]
+
+    return Scores("float32", "float32", head_dim, take_query, take_keys, score)
+
+
+def _int16(isa: Isa, head_dim: int, batch: int) -> Scores:
+    lanes = isa.lanes
+
+    @T.inline
+    def take_query(r, token, column, Q, queries, query_scale):
+        square = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        square[T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
+        for j in T.serial(head_dim // lanes):
+            x: T.let = Q[token, T.ramp(column + j * lanes, 1, lanes)]
+            square[T.ramp(0, 1, lanes)] = fma(isa, x, x, square[T.ramp(0, 1, lanes)])
+        length: T.let = T.max(T.sqrt(lane_sum(square, range(lanes))), T.float32(SHORTEST))
+        query_scale[r, 0] = length / T.float32(LENGTH)
+        factor: T.let = T.broadcast(T.float32(LENGTH) / length, lanes)
+        for j in T.serial(head_dim // lanes):
+            levels: T.let = nearest(isa, Q[token, T.ramp(column + j * lanes, 1, lanes)], factor)
+            queries[r, T.ramp(j * lanes, 1, lanes)] = T.cast(levels, f"int16x{lanes}")
+
+    @T.inline
+    def take_keys(block, at, h, K, keys, key_scale):
+        """Two features of a key lie side by side in a lane."""
+        square = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        for j in T.serial(BLOCK_SIZE // lanes):
+            square[T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
+            for d in T.serial(head_dim):
+                x: T.let = widen(isa, K[block, h, d, T.ramp(j * lanes, 1, lanes)], "float16")
+                square[T.ramp(0, 1, lanes)] = fma(isa, x, x, square[T.ramp(0, 1, lanes)])
+            length: T.let = T.max(T.sqrt(square[T.ramp(0, 1, lanes)]), T.broadcast(T.float32(SHORTEST), lanes))
+            key_scale[0, T.ramp(at + j * lanes, 1, lanes)] = length * T.broadcast(T.float32(1 / LENGTH), lanes)
+            factor: T.let = T.broadcast(T.float32(LENGTH), lanes) / length
+            for d in T.serial(head_dim // 2):
+                even: T.let = nearest(
+                    isa, widen(isa, K[block, h, 2 * d, T.ramp(j * lanes, 1, lanes)], "float16"), factor
+                )
+                odd: T.let = nearest(
+                    isa, widen(isa, K[block, h, 2 * d + 1, T.ramp(j * lanes, 1, lanes)], "float16"), factor
+                )
+                low: T.let = even & T.broadcast(T.int32(0xFFFF), lanes)
+                keys[d, T.ramp(at + j * lanes, 1, lanes)] = low | (odd << T.broadcast(T.int32(16), lanes))
+
+    @T.inline
+    def score(row0, panel, j0, queries, query_scale, keys, key_scale, P):
+        acc = T.alloc_buffer(
+            (batch * VECTORS * lanes,), "int32", scope="local", annotations={"disable_lower_builtin": True}
+        )
+        for t in T.unroll(batch * VECTORS):
+            acc[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.int32(0), lanes)
+        for d in T.serial(head_dim // 2):
+            for r in T.unroll(batch):
+                for j in T.unroll(VECTORS):
+                    at: T.let = (r * VECTORS + j) * lanes
+                    acc[T.ramp(at, 1, lanes)] = dot_words(
+                        isa,
+                        acc[T.ramp(at, 1, lanes)],
+                        T.reinterpret(keys[d, T.ramp(j0 + j * lanes, 1, lanes)], dtype=f"int16x{2 * lanes}"),
+                        every_lane(isa, queries[row0 + r, T.ramp(2 * d, 1, 2)], "int16"),
+                    )
+        for r in T.unroll(batch):
+            for j in T.unroll(VECTORS):
+                total: T.let = T.cast(acc[T.ramp((r * VECTORS + j) * lanes, 1, lanes)], f"float32x{lanes}")
+                scale: T.let = key_scale[0, T.ramp(j0 + j * lanes, 1, lanes)]
+                P[row0 + r, T.ramp(panel * PANEL + j0 + j * lanes, 1, lanes)] = (
+                    total * scale * T.broadcast(query_scale[row0 + r, 0], lanes)
+                )
+
+    return Scores("int16", "int32", head_dim // 2, take_query, take_keys, score)
