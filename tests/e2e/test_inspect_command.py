@@ -13,6 +13,7 @@ from commands import assert_refused, ilmari
 from safetensors.numpy import load_file
 
 from ilmari.cli.units import si
+from ilmari.kernels.scheme import SCHEMES
 
 FOREIGN = {"x86_64": ("neoverse-n1", "aarch64"), "aarch64": ("haswell", "x86_64")}
 
@@ -30,7 +31,7 @@ def test_json(tiny_artifact: Path, tiny_checkpoint: Path) -> None:
     scheme = tiny_artifact.name.removeprefix("tiny-")
     assert summary["name"] == f"tiny-{scheme}"
     assert summary["precision"]["scheme"] == scheme
-    assert summary["precision"]["weights"].startswith({"fp16": "float16", "bf16": "bfloat16", "w8a16": "int8"}[scheme])
+    assert summary["precision"]["weights"].startswith(SCHEMES[scheme].weights)
     assert (summary["max_prompt_len"], summary["max_seq_len"], summary["tp"]) == (128, 256, 1)
     assert (summary["runs_here"], summary["reason"]) == (True, None)
     assert "obstacle" not in summary

@@ -77,6 +77,8 @@ def test_generation_does_not_depend_on_the_limits(
     llm: LLM, new_llm: NewLlm, max_num_batched_tokens: int, max_num_seqs: int
 ) -> None:
     """Prompts longer than a step, and more prompts than may run at once."""
+    if llm.manifest.scheme == "w8a8":
+        pytest.skip("a difference in the last bit of a score can be a step of an 8-bit activation: see the test above")
     limited = new_llm(max_num_batched_tokens=max_num_batched_tokens, max_num_seqs=max_num_seqs)
     assert token_ids(limited.generate(PROMPTS, GREEDY)) == token_ids(llm.generate(PROMPTS, GREEDY))
 
