@@ -168,7 +168,7 @@ def reductions(isa):
 
     @T.prim_func
     def kernel(X: T.Buffer((lanes,), "float32"), Y: T.Buffer((2,), "float32")):
-        Y[0] = lane_sum(X, lanes)
+        Y[0] = lane_sum(X, range(lanes))
         Y[1] = lane_max(X, lanes)
 
     return kernel
