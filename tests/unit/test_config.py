@@ -266,7 +266,7 @@ BAD_FILES: list[tuple[str, str, list[str]]] = [
     (
         "backend:",
         "  quantize: {type: awq}\nbackend:",
-        ['`frontend.quantize.type` is "awq"', "w8a16, w8a16_gptq or w16kv8"],
+        ['`frontend.quantize.type` is "awq"', "w8a16, w8a8, w8a16_gptq or w16kv8"],
     ),
     # YAML
     ("tp: 1", "tp: [1", ["line 9, column", "correct the YAML"]),
