@@ -89,7 +89,7 @@ STAGES = {
     ),
     "batch": Stage(
         1,
-        tuple(Workload(prompt_len=32, batch=batch, new_tokens=48) for batch in (4, 16)),
+        tuple(Workload(prompt_len=32, batch=batch, new_tokens=25) for batch in (4, 16)),
         ("w8a16", "w8a8"),
         {"llama.cpp Q8_0": partial(llama_cpp, "Q8_0"), "OpenVINO int8": partial(openvino, "many", {})},
     ),
