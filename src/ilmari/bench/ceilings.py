@@ -105,14 +105,14 @@ def _byte_dots(isa: Isa, turns: int) -> Measure:
 
 
 def _bf16_dots(_: Isa, turns: int) -> Measure:
-    from ilmari.bench.ceiling_kernels import multiply_kernel, with_llvm
-    from ilmari.kernels.bfloat16_dot import LLVM_SOURCE, dot_bfloat16
+    from ilmari.bench.ceiling_kernels import multiply_kernel
+    from ilmari.kernels.bfloat16_dot import dot_bfloat16, with_dot
 
     threads = num_threads()
     # A bfloat16 is the upper half of a float32: these are pairs of numbers from 1 to 2.
     a, b = np.random.default_rng(0).integers(0x3F80, 0x4000, size=(2, 16, 2), dtype=np.uint16).view(np.int32)[..., 0]
     kernel = multiply_kernel(threads, turns, 16, "float32", ("int32", "int32"), 16, dot_bfloat16)
-    return _multiply(with_llvm(kernel, LLVM_SOURCE), a, b, (16, np.float32), turns * 32)
+    return _multiply(with_dot(kernel), a, b, (16, np.float32), turns * 32)
 
 
 def _float_products(isa: Isa, turns: int) -> Measure:
