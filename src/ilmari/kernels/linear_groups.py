@@ -13,7 +13,7 @@ from tvm.script import tirx as T
 from ilmari.kernels.byte_dot import dot_bytes, every_lane
 from ilmari.kernels.form import GROUP, GROUPS, groups
 from ilmari.kernels.isa import Isa, fma
-from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store
+from ilmari.kernels.linear_kernel import by_tiles, claim, integer_kernel, store, weights_ahead
 from ilmari.kernels.plan import LinearShape
 
 if TYPE_CHECKING:
@@ -32,11 +32,13 @@ def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
     lanes, block = isa.lanes, shape.block
     k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
     bytes_, steps = lanes * 4, lanes // 2
+    fetch = weights_ahead(isa, block, ROWS)
 
     @T.inline
     def tile(rows, first, nb, X, correction, scale, W, channel_scale, Y):
         acc = T.alloc_buffer((rows * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         total = T.alloc_buffer((rows * block,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        claim(rows, block, first, nb, Y)
         for t in T.unroll(rows * vectors):
             total[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
         for group in T.serial(groups(k)):
@@ -44,6 +46,7 @@ def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
                 for j in T.unroll(vectors):
                     acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = T.broadcast(correction[first + i, group], lanes)
             for run in T.serial(T.min(GROUP, k - group * GROUP) // (2 * lanes)):
+                fetch(X.shape[0], first, nb, k // 4, k // 4, group * (GROUP // (2 * lanes)) + run, W)
                 for step in T.unroll(steps):
                     for i in T.unroll(rows):
                         for j in T.unroll(vectors):

@@ -15,7 +15,7 @@ from tvm.script import tirx as T
 from ilmari.kernels.byte_dot import dot_bytes, every_lane
 from ilmari.kernels.form import CHUNK, HALVES, chunks
 from ilmari.kernels.isa import Isa
-from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store
+from ilmari.kernels.linear_kernel import by_tiles, claim, integer_kernel, store, weights_ahead
 from ilmari.kernels.plan import LinearShape
 
 if TYPE_CHECKING:
@@ -34,11 +34,13 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
     lanes, block = isa.lanes, shape.block
     k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
     bytes_, steps = lanes * 4, lanes // 2
+    fetch = weights_ahead(isa, block, ROWS)
 
     @T.inline
     def tile(rows, first, nb, X, correction, scale, W, channel_scale, Y):
         acc = T.alloc_buffer((rows * 2 * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         sums = T.alloc_buffer((rows * block,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        claim(rows, block, first, nb, Y)
         for chunk in T.serial(chunks(k)):
             for i in T.unroll(rows):
                 for j in T.unroll(vectors):
@@ -47,6 +49,7 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
                         correction[first + i, chunk], lanes
                     )
             for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // (2 * lanes)):
+                fetch(X.shape[0], first, nb, k // 4, k // 4, chunk * (CHUNK // (2 * lanes)) + run, W)
                 for step in T.unroll(steps):
                     for i in T.unroll(rows * 2):
                         for j in T.unroll(vectors):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from tvm.script import tirx as T
 
 from ilmari.kernels.form import Form
+from ilmari.kernels.isa import Isa
 from ilmari.kernels.plan import LinearShape
+from ilmari.kernels.prefetch import LINE, prefetch
 from ilmari.kernels.scheme import storage
 
 if TYPE_CHECKING:
@@ -85,6 +87,42 @@ def by_tiles(most: int, tile: Any) -> Any:
         return each
 
     return reduce(then, range(most - 1, 0, -1), whole)
+
+
+FETCHERS = 4
+"""Register tiles, the last of a block of channels, that ask for the next weights."""
+
+FETCHING = 3
+"""Tiles of a step from which on they do: with fewer, most of the time goes into reading as it is."""
+
+
+def weights_ahead(isa: Isa, block: int, most: int) -> Any:
+    """Inline fetch(m, first, nb, start, rows, run, W): a tile's share of the packed rows [start, start + rows) of W.
+
+    The weights of a block come from memory with its first rows of m and are in cache for the others. So that neither
+    memory nor arithmetic waits for the other, the last whole tiles of `most` rows ask for the weights that come next; asked
+    for sooner, they would be gone from the cache again.
+    """
+    share = max(1, isa.lanes // 2 // FETCHERS)
+
+    @T.inline
+    def fetch(m, first, nb, start, rows, run, W):
+        tile: T.let = m // most - 1 - first // most
+        if (m >= FETCHING * most) & (tile >= 0) & (tile < FETCHERS):
+            for step in T.unroll(share):
+                for line in T.unroll(max(1, block * 4 // LINE)):
+                    row: T.let = start + tile * (rows // FETCHERS) + run * share + step
+                    T.evaluate(prefetch(W, nb, row, line * LINE))
+
+    return fetch
+
+
+@T.inline
+def claim(rows, block, first, nb, Y):
+    """Start to load what a tile will write, some rows of one block of channels: each row is another page."""
+    for i in T.unroll(rows):
+        for line in T.unroll(max(1, block * 4 // LINE)):
+            T.evaluate(prefetch(Y, first + i, nb * block + line * (LINE // 4), level=1, write=True))
 
 
 @T.inline

@@ -22,7 +22,7 @@ from tvm.script import tirx as T
 from ilmari.kernels.byte_dot import dot_words, every_lane
 from ilmari.kernels.form import CHUNK, CLASSES, PAIRS, chunks
 from ilmari.kernels.isa import Isa
-from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store
+from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store, weights_ahead
 from ilmari.kernels.plan import LinearShape
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
     lanes, block, traded = isa.lanes, shape.block, isa.traded
     k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
     words, steps = 2 * lanes, lanes // 2
+    fetch = weights_ahead(isa, block, ROWS)
 
     @T.inline
     def expand(nb, chunk, runs, W, panel, squares):
@@ -66,7 +67,7 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
             squares[T.ramp(j * lanes, 1, lanes)] = acc[T.ramp(j * lanes, 1, lanes)]
 
     @T.inline
-    def tile(rows, row, first, chunk, runs, X, correction, panel, squares, sums):
+    def tile(rows, row, count, first, nb, chunk, runs, X, correction, W, panel, squares, sums):
         """sums[row + i] += X[first + row + i] times the chunk's weights, for `rows` rows i."""
         acc = T.alloc_buffer((rows * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         for i in T.unroll(rows):
@@ -74,6 +75,7 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
                 row_part: T.let = T.broadcast(correction[first + row + i, chunk * CLASSES + j % CLASSES], lanes)
                 acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = row_part - squares[T.ramp(j * lanes, 1, lanes)]
         for run in T.serial(runs):
+            fetch(count, row, nb, (chunk + 1) * (CHUNK // 4), CHUNK // 4, run, W)
             for step in T.unroll(steps):
                 for i in T.unroll(rows):
                     for j in T.unroll(vectors):
@@ -118,7 +120,7 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
             for chunk in T.serial(chunks(k)):
                 runs: T.let = T.min(CHUNK, k - chunk * CHUNK) // (2 * lanes)
                 expand(nb, chunk, runs, W, panel, squares)
-                each(rows, first, chunk, runs, X, correction, panel, squares, sums)
+                each(rows, rows, first, nb, chunk, runs, X, correction, W, panel, squares, sums)
             for i in T.serial(rows):
                 finish(i, first + i, nb, sums, scale, channel_scale, Y)
 
