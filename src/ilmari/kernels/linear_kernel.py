@@ -100,8 +100,8 @@ def weights_ahead(isa: Isa, block: int, most: int) -> Any:
     """Inline fetch(m, first, nb, start, rows, run, W): a tile's share of the packed rows [start, start + rows) of W.
 
     The weights of a block come from memory with its first rows of m and are in cache for the others. So that neither
-    memory nor arithmetic waits for the other, the last whole tiles of `most` rows ask for the weights that come next; asked
-    for sooner, they would be gone from the cache again.
+    memory nor arithmetic waits for the other, the last whole tiles of `most` rows ask for the weights that come next;
+    asked for sooner, they would be gone from the cache again.
     """
     share = max(1, isa.lanes // 2 // FETCHERS)
 
