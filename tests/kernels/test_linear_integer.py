@@ -11,7 +11,7 @@ from ilmari.kernels.form import GROUP, GROUPS, HALVES, PAIRS
 from ilmari.kernels.linear_groups import linear_groups, linear_int8_reference
 from ilmari.kernels.linear_halves import linear_int16_reference
 from ilmari.kernels.plan import LinearShape, padded
-from ilmari.kernels.quantize_halves import LEVELS
+from ilmari.kernels.quantize_int16 import LEVELS
 
 pytestmark = pytest.mark.parametrize("isa", INTEGER_ISAS, ids=lambda isa: isa.name, indirect=True)
 each_form = pytest.mark.parametrize("form", LINEARS, ids=lambda form: form.name)

@@ -12,8 +12,7 @@ from tvm.script import tirx as T
 
 from ilmari.kernels.form import GROUP, groups
 from ilmari.kernels.isa import Isa
-from ilmari.kernels.numeric import lane_max, lane_sum, nearest
-from ilmari.kernels.quantize_halves import SMALLEST_SCALE, side_by_side
+from ilmari.kernels.numeric import lane_max, lane_sum, levels_per_unit, nearest, side_by_side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +36,7 @@ def store_groups(isa: Isa, k: int) -> Any:
                 value: T.let = row[0, T.ramp(group * GROUP + j * lanes, 1, lanes)]
                 largest[T.ramp(0, 1, lanes)] = T.max(largest[T.ramp(0, 1, lanes)], T.max(value, -value))
             unit: T.let = lane_max(largest, lanes) / T.float32(LEVELS)
-            factor: T.let = T.broadcast(T.float32(1) / T.max(unit, T.float32(SMALLEST_SCALE)), lanes)
+            factor: T.let = levels_per_unit(isa, unit)
             for run in T.serial(width // (2 * lanes)):
                 at: T.let = group * GROUP + run * 2 * lanes
                 a: T.let = nearest(isa, row[0, T.ramp(at, 1, lanes)], factor)
