@@ -2,20 +2,17 @@
 
 import numpy as np
 import pytest
-from packed import INTEGER_ISAS, arrays
+from packed import INTEGER_KERNELS, arrays
 
-from ilmari.kernels.form import GROUP, GROUPS, HALVES, PAIRS
-from ilmari.kernels.layer_input import STORES, copy, norm, silu
+from ilmari.kernels.form import GROUP, GROUPS, HALVES, PAIRS, WORDS
+from ilmari.kernels.layer_input import copy, norm, silu
 from ilmari.kernels.quantize_groups import groups_reference
 from ilmari.kernels.quantize_int16 import LEVELS, int16_reference
 from ilmari.kernels.rmsnorm import rmsnorm_reference
 from ilmari.kernels.silu_multiply import silu_multiply_reference
 
-pytestmark = [
-    pytest.mark.parametrize("isa", INTEGER_ISAS, ids=lambda isa: isa.name, indirect=True),
-    pytest.mark.parametrize("form", STORES, ids=lambda form: form.name),
-]
-TOP = {HALVES: LEVELS, PAIRS: LEVELS, GROUPS: 127}
+pytestmark = pytest.mark.parametrize(("isa", "form"), INTEGER_KERNELS, ids=lambda value: value.name, indirect=["isa"])
+TOP = {HALVES: LEVELS, PAIRS: LEVELS, WORDS: LEVELS, GROUPS: 127}
 
 
 def empty(form, m, k):
@@ -24,7 +21,7 @@ def empty(form, m, k):
 
 def integers(form, isa, values, k):
     """The integers that the values of a form hold."""
-    if form is PAIRS:
+    if form in (PAIRS, WORDS):
         return values[:, :k].astype(np.int64)
     lanes = isa.lanes
     words = values.astype(np.int64).reshape(len(values), -1, lanes)
@@ -48,7 +45,7 @@ def check(form, isa, x, got):
     assert np.abs(q).max() <= TOP[form]
     want = arrays(form, isa, q, scale)
     np.testing.assert_array_equal(got[1], want[1])
-    columns = k if form is PAIRS else None  # the rest is free
+    columns = k if form in (PAIRS, WORDS) else None  # the rest is free
     np.testing.assert_array_equal(got[0][:, :columns], want[0][:, :columns])
     return q
 

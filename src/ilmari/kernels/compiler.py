@@ -16,7 +16,7 @@ from ilmari.kernels.attention_decode import attention_decode
 from ilmari.kernels.attention_prefill import attention_prefill
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.embedding import embedding
-from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS, Form
+from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS, WORDS, Form
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.layer_input import copy, norm, silu
 from ilmari.kernels.linear_bfloat16 import linear_bfloat16
@@ -24,6 +24,7 @@ from ilmari.kernels.linear_float import linear_float
 from ilmari.kernels.linear_groups import linear_groups
 from ilmari.kernels.linear_halves import linear_halves
 from ilmari.kernels.linear_pairs import linear_pairs
+from ilmari.kernels.linear_words import linear_words
 from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.rope_append import rope_append
 from ilmari.kernels.target import Target, tvm_target
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 LINEARS: dict[Form, Callable[[Isa, LinearShape], PrimFunc]] = {
     HALVES: linear_halves,
     PAIRS: linear_pairs,
+    WORDS: linear_words,
     GROUPS: linear_groups,
 }
 """The products of int8 weights and integers."""

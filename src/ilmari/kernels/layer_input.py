@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.form import GROUPS, HALVES, PAIRS, Form
+from ilmari.kernels.form import GROUPS, HALVES, PAIRS, WORDS, Form
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.numeric import narrow
 from ilmari.kernels.quantize_groups import store_groups
 from ilmari.kernels.quantize_halves import store_halves
-from ilmari.kernels.quantize_pairs import store_pairs
+from ilmari.kernels.quantize_pairs import store_pairs, store_words
 from ilmari.kernels.rmsnorm import norm_row
 from ilmari.kernels.schedule import each_row
 from ilmari.kernels.silu_multiply import silu_row
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tvm.tirx import PrimFunc
 
-STORES: dict[Form, Callable[[Isa, int], Any]] = {HALVES: store_halves, PAIRS: store_pairs, GROUPS: store_groups}
+STORES: dict[Form, Callable[[Isa, int], Any]] = {
+    HALVES: store_halves,
+    PAIRS: store_pairs,
+    WORDS: store_words,
+    GROUPS: store_groups,
+}
 """How a row becomes integers. Float forms are stored as they are computed, in their dtype."""
 
 

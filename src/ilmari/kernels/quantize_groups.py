@@ -1,6 +1,6 @@
 """Activations as 8-bit integers with a scale for each group of inputs (`form.GROUP`), for byte dot products.
 
-A weight is stored as w + 128, so a group's correction is -128 times the sum of its integers.
+A weight is stored as w + `Isa.byte_offset`, so a group's correction is the sum of its integers times minus that.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def store_groups(isa: Isa, k: int) -> Any:
                 Q[i, T.ramp(at // 2, 1, lanes)] = side_by_side(isa, a, b)
                 sums[T.ramp(0, 1, lanes)] = sums[T.ramp(0, 1, lanes)] + a + b
             scale[i, group] = unit
-            correction[i, group] = lane_sum(sums, range(lanes)) * -128
+            correction[i, group] = lane_sum(sums, range(lanes)) * -isa.byte_offset
 
     return store
 

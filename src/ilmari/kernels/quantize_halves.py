@@ -2,7 +2,8 @@
 
     x = scale * (256 * high + low)
 
-A weight is stored as w + 128, so the correction of a chunk's sum is -128 times the sum of its numbers.
+A weight is stored as w + `Isa.byte_offset`, so the correction of a chunk's sum is the sum of its numbers times minus
+that.
 """
 
 from __future__ import annotations
@@ -29,6 +30,6 @@ def store_halves(isa: Isa, k: int) -> Any:
 
     @T.inline
     def correct(i, chunk, sums, products, correction):  # noqa: ARG001
-        correction[i, chunk] = lane_sum(sums, range(lanes)) * -128
+        correction[i, chunk] = lane_sum(sums, range(lanes)) * -isa.byte_offset
 
     return store_int16(isa, k, keep, correct)
