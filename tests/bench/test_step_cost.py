@@ -36,7 +36,7 @@ FLOAT = Plan(CONFIG, SCHEMES["fp16"], isa_named("avx2"))
 # 5 rows of a prompt of which 2 were cached, 1 row of a reply with 9 cached before; 3 rows of a prompt that goes on
 LOAD = Load((Span(5, 7, 1), Span(1, 10, 1), Span(3, 3, 0)))
 
-RATES = Rates(read_gb_s=50.0, gmac_s={"int8": 400.0, "bf16": 200.0, "fp32": 100.0})
+RATES = Rates(read_gb_s=50.0, gmac_s={"int8": 400.0, "int16": 200.0, "bf16": 200.0, "fp32": 100.0})
 
 
 def test_linear_multiply_adds_of_the_last_layer_are_those_of_outputs() -> None:

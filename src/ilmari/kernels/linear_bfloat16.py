@@ -29,7 +29,7 @@ PANEL = 1024  # pairs of inputs in a panel: with 64 channels a quarter of a mega
 def linear_bfloat16(isa: Isa, shape: LinearShape, dtype: str) -> PrimFunc:
     """Y[m, n] (+)= channel_scale[n] * X[m, k] @ bfloat16(W).T
 
-    X is bfloat16 as uint16 (see `round_rows`); Y float32; W, of `dtype` float16 or bfloat16, and channel_scale as in
+    X is bfloat16 as uint16 (see `form`); Y float32; W, of `dtype` float16 or bfloat16, and channel_scale as in
     `linear_float`. `accumulate` adds to Y: the residual.
     """
     lanes, block = isa.lanes, shape.block

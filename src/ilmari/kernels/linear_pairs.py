@@ -6,7 +6,7 @@ Winograd's inner product (1968) trades half of the multiplications for additions
 
 What is subtracted depends on one row or on one channel alone, and is summed once for all. CPUs with ports for vector
 additions beside those for multiplications gain by it. A sum of an activation and a stored weight fits into int16 (see
-`quantize_halves.LEVELS`), everything is exact modulo 2**32, and so is the result, because over a chunk of inputs it
+`quantize_int16.LEVELS`), everything is exact modulo 2**32, and so is the result, because over a chunk of inputs it
 fits into int32. Chunks are added in float32.
 
 To keep both kinds of ports busy, `isa.traded` of four groups of inputs are computed so and the others directly; which

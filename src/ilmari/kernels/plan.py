@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, LONGEST_RUN, PAIRS, Form
+from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, LONGEST_RUN, PAIRS, WORDS, Form
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.scheme import Scheme
 from ilmari.model.config import ModelConfig
@@ -70,7 +70,7 @@ class Plan:
     @property
     def byte_dot(self) -> bool:
         """Whether linear layers multiply integer activations by bytes, rather than float32 ones."""
-        return self.scheme.weights == "int8" and self.isa.byte_dot is not None
+        return self.scheme.weights == "int8" and (self.isa.byte_dot or self.isa.word_dot) is not None
 
     @property
     def bf16_dot(self) -> bool:
@@ -81,6 +81,8 @@ class Plan:
     def forms(self) -> tuple[tuple[int, Form], ...]:
         """Forms of the linear layers' inputs, each with the rows of a step from which on it is used, ascending."""
         if self.byte_dot:
+            if self.isa.byte_dot is None:
+                return ((1, WORDS),)
             forms = INTEGER_FORMS[self.scheme.activation_bits]
             return forms if self.isa.word_dot else forms[:1]
         return FLOAT_FORMS[: 1 + self.bf16_dot]
@@ -146,7 +148,7 @@ class Plan:
         )
 
     def linear_tensors(self, name: str, prefix: str = "") -> tuple[TensorShape, TensorShape]:
-        """Weight of a linear layer and its scale per channel. Bytes for dot products have 128 added."""
+        """Weight of a linear layer and its scale per channel. Bytes have `Isa.byte_offset` added."""
         shape = self.linears[name]
         return (
             TensorShape(f"{prefix}{name}.weight", shape.packed, "uint8" if self.byte_dot else self.scheme.weights),

@@ -22,6 +22,7 @@ FIGURES = {
     "decode_fraction": "decode, of the ceiling",
     "read_gb_s": "read bandwidth, GB/s",
     "int8_gmac_s": "int8 peak, 10^9 multiply-adds/s",
+    "int16_gmac_s": "int16 peak, 10^9 multiply-adds/s",
     "bf16_gmac_s": "bf16 peak, 10^9 multiply-adds/s",
     "fp32_gmac_s": "fp32 peak, 10^9 multiply-adds/s",
 }
