@@ -55,7 +55,7 @@ def write_token(keys: Array, values: Array, slot: int, key: Array, value: Array)
 
 
 def take_token(keys: Array, values: Array, slot: int) -> tuple[Array, ...]:
-    """A token's key and value [kv_heads, head_dim], of int8 with their scales [kv_heads] after them; then it is empty."""
+    """A token's key and value [kv_heads, head_dim], of int8 their scales [kv_heads] as well, and empty its slot."""
     block, offset = divmod(slot, BLOCK_SIZE)
     if keys.dtype == np.float16:
         places = [keys[block, :, :, offset], values[block, :, offset]]

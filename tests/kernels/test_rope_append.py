@@ -65,9 +65,8 @@ def check_int8(levels, scale, want, error):
     """The largest of each head is 127 scales, and nothing is further than half a scale from what is stored."""
     scale = scale[:, None].astype(np.float64)
     assert (np.abs(levels).max(axis=1) == 127).all()
-    np.testing.assert_allclose(
-        scale, np.abs(want).max(axis=1, keepdims=True) / 127, rtol=2e-7, atol=np.max(error) / 127
-    )
+    largest = np.abs(want).max(axis=1, keepdims=True)
+    np.testing.assert_allclose(scale, largest / 127, rtol=2e-7, atol=np.max(error) / 127)
     assert (np.abs(levels * scale - want) <= 0.5 * scale * (1 + 2e-5) + error).all()
 
 
