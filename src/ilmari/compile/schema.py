@@ -58,8 +58,8 @@ class CalibArgs(Block):
 class Quantize(Block):
     """`frontend.quantize`."""
 
-    type: Literal["w8a16", "w8a8", "w8a16_gptq", "w16kv8"] | None = Field(
-        default=None, description="w8a16, w8a8, w8a16_gptq or w16kv8"
+    type: Literal["w8a16", "w8a8", "w8a16_gptq", "w16kv8", "w8a16_kv8", "w8a8_kv8"] | None = Field(
+        default=None, description="w8a16, w8a8, w8a16_gptq, w16kv8, w8a16_kv8 or w8a8_kv8"
     )
     device: Text | None = Field(default=None, description="a device such as cuda:0")
     calib_args: CalibArgs | None = Field(default=None, description="a mapping")
