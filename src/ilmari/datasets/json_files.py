@@ -127,13 +127,16 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
 def _parse(data: bytes, where: str) -> object:
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig").rstrip())
     except UnicodeDecodeError as error:
         raise DataError(f"{where} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
     except RecursionError as error:
         raise DataError(f"{where} is nested too deeply for a data set.") from error
-    except ValueError as error:
-        raise DataError(f"{where} is not valid JSON ({error}); correct it there.") from error
+    except json.JSONDecodeError as error:
+        place = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
+        raise DataError(f"{where} is not valid JSON ({error.msg}, at {place}); correct it there.") from error
+    except ValueError as error:  # Python's limit to the digits of a number
+        raise DataError(f"{where} has a number of too many digits; correct it there.") from error
 
 
 def _record(value: object, where: str, read_bytes: int) -> Record:
