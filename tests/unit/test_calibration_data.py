@@ -262,9 +262,9 @@ def test_alpaca_by_hand(tiny: Language, tmp_path: Path) -> None:
         "### Instruction:\nÜbersetze.\n\n### Response:\n翻译"
     ]
     path.write_text(json.dumps(ALPACA[:1]))
-    (text,) = tiny.texts(tiny.drawn(Source("alpaca", path), nsamples=1, seqlen=200, chat=False))
+    (text,) = tiny.texts(tiny.drawn(Source("alpaca", path), nsamples=1, seqlen=218, chat=False))
     assert "further context. Write a response" in text
-    assert "\n\n### Input:\n1 and 2\n\n### Resp" in text
+    assert text.endswith("\n\n### Instruction:\nAdd.\n\n### Input:\n1 and 2\n\n### Response:\n3")
 
 
 # Which files
