@@ -299,6 +299,12 @@ def test_a_folder_is_read_until_there_is_enough(
 # What is refused
 
 
+def test_a_hub_folder_without_its_blobs(tiny: Language, tmp_path: Path) -> None:
+    (tmp_path / "train.json.gz").symlink_to(tmp_path / "blobs" / "absent")
+    for name in ("c4", "alpaca"):
+        assert tiny.refusal(name, tmp_path) == f"{tmp_path}/train.json.gz cannot be read: No such file or directory."
+
+
 @pytest.mark.parametrize("name", ["c4", "alpaca", "ceval"])
 def test_absent(tiny: Language, tmp_path: Path, name: str) -> None:
     message = tiny.refusal(name, tmp_path / "allenai" / "c4")
