@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ilmari.compile.calibration import calibration_of
 from ilmari.compile.override import apply_override, parse_override
 from ilmari.compile.schema import VendorConfig, given_keys, validate
 from ilmari.compile.yaml_reader import read_yaml
+from ilmari.datasets.calibration import Calibration
 from ilmari.errors import ConfigError
 
 LENGTH_STEP = 16
@@ -26,8 +28,8 @@ class CompileConfig:
     """What one compilation needs.
 
     `max_prompt_len` and `max_seq_len` are in tokens; `scheme` is one of `kernels.scheme.SCHEMES`; `output` is the
-    artifact's folder; `notices` are sentences about keys that have no effect. Relative paths are relative to the
-    current folder.
+    artifact's folder; `notices` are sentences about keys that have no effect; `calibration` is the data set that the
+    file names, if it names one. Relative paths are relative to the current folder.
     """
 
     source: Path
@@ -38,6 +40,7 @@ class CompileConfig:
     scheme: str
     output: Path
     notices: tuple[str, ...]
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
     """
     keys, source = recipe.keys, recipe.source
     prompt, sequence = _lengths(recipe)
+    calibration = calibration_of(keys.dataset, source)
     scheme = _scheme(recipe)
     _refuse_absent(recipe, scheme)
     if activation is not None:
@@ -138,6 +142,7 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
             for key, why in _NO_EFFECT.items()
             if any(path.startswith(f"{key}.") for path in given)
         ),
+        calibration=calibration,
     )
 
 
