@@ -84,6 +84,7 @@ def items(exam: Exam) -> list[Item]:
     return choose(exam, "val", [], 1, None)
 
 
+@pytest.mark.usefixtures("one_linear_kernel")
 def test_answers(llm: LLM, items: list[Item], monkeypatch: pytest.MonkeyPatch) -> None:
     """The likeliest of four letters that are one token each, in float64. Where letters are of two tokens, the first of
     which they share, that one's logarithm is added to all, by the chain rule."""

@@ -34,9 +34,9 @@ class Journal:
         self._file: BinaryIO | None = None
         if output is None:
             return
-        self._partial = output.with_name(f"{output.name}.partial")
         if output.is_dir():
             raise OutputError(f"{output} is a folder; name a file for the result.")
+        self._partial = output.with_name(f"{output.name}.partial")
         try:
             self._file = self._partial.open("a+b")
             self._take_over({"job": job})
