@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
+from small_model import SMALL
 
 from ilmari.kernels.form import CHUNK, CLASSES, GROUP, HALVES, PAIRS, Form
 from ilmari.kernels.isa import ISAS, Isa
 from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.scheme import SCHEMES
-from ilmari.model.config import ModelConfig
 
 CPUS = {
     "avx512-amd": "znver4",
@@ -22,30 +22,16 @@ CPUS = {
 }
 """A CPU that gets each instruction set."""
 
+ROWS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 64)
+"""Every remainder of every register tile, and both sides of `PARALLEL_ROWS`."""
+
 INTEGER_ISAS = tuple({(isa.lanes, isa.traded): isa for isa in reversed(ISAS) if isa.word_dot}.values())
 """x86 instruction sets with integer dot products, one for each way to use them."""
-
-CONFIG = ModelConfig(
-    architecture="test",
-    hidden_size=96,
-    intermediate_size=100,
-    num_hidden_layers=1,
-    num_attention_heads=3,
-    num_key_value_heads=1,
-    head_dim=64,
-    vocab_size=1003,
-    max_position_embeddings=128,
-    rms_norm_eps=1e-5,
-    rope_theta=1e4,
-    rope_scaling=None,
-    bos_token_id=1,
-    eos_token_id=2,
-)
 
 
 def linear_shape(isa: Isa, scheme: str, name: str, hidden: int) -> LinearShape:
     """The layer `name` of the small model with another hidden size, padded as a plan pads it."""
-    return Plan(replace(CONFIG, hidden_size=hidden), SCHEMES[scheme], isa).linears[name]
+    return Plan(replace(SMALL, hidden_size=hidden), SCHEMES[scheme], isa).linears[name]
 
 
 def packed_weight(weight: np.ndarray, shape: LinearShape) -> np.ndarray:

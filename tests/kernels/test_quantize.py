@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from packed import INTEGER_ISAS, arrays
+from packed import INTEGER_ISAS, ROWS, arrays
 
 from ilmari.kernels.form import GROUP, GROUPS, HALVES, PAIRS
 from ilmari.kernels.quantize import STORES, norm_quantize, quantize, silu_quantize
@@ -61,27 +61,39 @@ def random_rows(rng, m, k):
     return (rng.standard_normal((m, k)) * 10 ** rng.uniform(-6, 4, (m, 1))).astype(np.float32)
 
 
+def run(kernel, form, x, k, *weight):
+    """The arrays of all rows of x; as many rows as ROWS says, alone, give the same numbers."""
+    got = empty(form, len(x), k)
+    kernel(x, *weight, *got)
+    for m in ROWS:
+        few = empty(form, m, k)
+        kernel(x[:m].copy(), *weight, *few)
+        for array, whole in zip(few, got, strict=True):
+            np.testing.assert_array_equal(array, whole[:m])
+    return got
+
+
 @pytest.mark.parametrize("k", [32, 96, 1120])
-def test_quantize(isa, form, compiled, rng, m, k):
-    x, got = random_rows(rng, m, k), empty(form, m, k)
-    compiled(quantize, form, k)(x, *got)
+def test_quantize(isa, form, compiled, rng, k):
+    x = random_rows(rng, max(ROWS), k)
+    got = run(compiled(quantize, form, k), form, x, k)
     q = check(form, isa, x, got)
     want, _ = groups_reference(x) if form is GROUPS else int16_reference(x)
     assert np.abs(q - want).max() <= 1
 
 
 @pytest.mark.parametrize("k", [96])
-def test_norm_quantize(isa, form, compiled, rng, m, k):
-    x, weight, got = random_rows(rng, m, k), rng.standard_normal(k).astype(np.float32), empty(form, m, k)
-    compiled(norm_quantize, form, k, 1e-5)(x, weight, *got)
+def test_norm_quantize(isa, form, compiled, rng, k):
+    x, weight = random_rows(rng, max(ROWS), k), rng.standard_normal(k).astype(np.float32)
+    got = run(compiled(norm_quantize, form, k, 1e-5), form, x, k, weight)
     normed = rmsnorm_reference(x, weight, 1e-5)
     check_near(form, isa, normed, got)
 
 
 @pytest.mark.parametrize("k", [96, 224])
-def test_silu_quantize(isa, form, compiled, rng, m, k):
-    x, got = rng.standard_normal((m, 2 * k + 64)).astype(np.float32) * 3, empty(form, m, k)
-    compiled(silu_quantize, form, k, 2 * k + 64)(x, *got)
+def test_silu_quantize(isa, form, compiled, rng, k):
+    x = rng.standard_normal((max(ROWS), 2 * k + 64)).astype(np.float32) * 3
+    got = run(compiled(silu_quantize, form, k, 2 * k + 64), form, x, k)
     check_near(form, isa, silu_multiply_reference(x, k), got)
 
 
