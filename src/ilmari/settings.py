@@ -3,11 +3,10 @@
 import os
 from pathlib import Path
 
+from ilmari.cpus import cores, cpu_quota, usable_cpus
 from ilmari.errors import ConfigError
 
 MAX_THREADS = 1024
-
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def cache_dir() -> Path:
@@ -18,17 +17,18 @@ def cache_dir() -> Path:
 
 
 def num_threads() -> int:
-    """How many threads kernels use: `ILMARI_NUM_THREADS`, else the CPUs that this process may use, at most 1024.
+    """How many threads kernels use: `ILMARI_NUM_THREADS`, else the cores that this process may use, at most 1024.
 
-    These are the CPUs it may run on, or fewer if its container has a quota (`docker run --cpus=2`).
+    Hardware threads of one core count once, since kernels keep a core's arithmetic busy by themselves. A container's
+    quota (`docker run --cpus=2`) lowers the number.
 
     Raises:
         ConfigError: the variable is not an integer from 1 to 1024.
     """
     text = os.environ.get("ILMARI_NUM_THREADS")
     if not text:
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(cpus, _cpu_quota() or cpus, MAX_THREADS)
+        count = len(cores())
+        return min(count, cpu_quota() or count, MAX_THREADS)
     if not (text.isascii() and text.isdecimal() and len(text) <= 9 and 1 <= int(text) <= MAX_THREADS):
         raise ConfigError(
             f"ILMARI_NUM_THREADS is {text!r}; set it to a positive number of threads, up to {MAX_THREADS}."
@@ -41,17 +41,24 @@ def set_num_threads(count: int) -> None:
     os.environ["ILMARI_NUM_THREADS"] = str(count)
 
 
-def _cpu_quota() -> int | None:
-    """CPUs' worth of time that the control group grants, rounded up; None without a limit.
+def pinned_cpus() -> tuple[int, ...]:
+    """The CPU of each thread if `ILMARI_PIN_THREADS` is 1: cores first, then their other hardware threads; else empty.
 
-    Version 2 has `cpu.max` with "max 100000" or "200000 100000": microseconds of running in a period, and the period;
-    version 1 has a file for each, and -1 for no limit.
+    Raises:
+        ConfigError: the variable is neither 0 nor 1, there are more threads than CPUs, or the system pins no threads.
     """
-    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        try:
-            quota, period = map(int, " ".join((CGROUP / name).read_text() for name in names).split())
-        except (OSError, ValueError):  # another version, or "max"
-            continue
-        if quota > 0 and period > 0:
-            return -(-quota // period)
-    return None
+    text = os.environ.get("ILMARI_PIN_THREADS") or "0"
+    if text not in ("0", "1"):
+        raise ConfigError(f"ILMARI_PIN_THREADS is {text!r}; set it to 1 to give each thread a CPU of its own, or to 0.")
+    if text == "0":
+        return ()
+    if not hasattr(os, "sched_setaffinity"):
+        raise ConfigError("ILMARI_PIN_THREADS is 1, and this system pins no threads; set it to 0.")
+    first = cores()
+    cpus = *first, *sorted(set(usable_cpus()) - set(first))
+    if num_threads() > len(cpus):
+        raise ConfigError(
+            f"ILMARI_PIN_THREADS is 1 and there are {num_threads()} threads for {len(cpus)} CPUs; set "
+            f"ILMARI_NUM_THREADS to {len(cpus)} or less, or ILMARI_PIN_THREADS to 0."
+        )
+    return cpus[: num_threads()]

@@ -19,7 +19,7 @@ from ilmari.kernels.compiler import kernels as kernels_of
 from ilmari.kernels.plan import Plan
 
 SMALL = {"read_bytes": 1 << 20, "turns": 100}
-RATES = Rates(10.0, {"int8": 400.0, "bf16": 200.0, "fp32": 100.0})
+RATES = Rates(10.0, {"int8": 400.0, "int16": 200.0, "bf16": 200.0, "fp32": 100.0})
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,7 @@ def test_rates_of_several_samples() -> None:
     assert Rates.of(samples, max).fields() == {
         "read_gb_s": 3.0,
         "int8_gmac_s": None,
+        "int16_gmac_s": None,
         "bf16_gmac_s": None,
         "fp32_gmac_s": 5.0,
     }

@@ -23,7 +23,7 @@ FLOAT = Plan(CONFIG, SCHEMES["fp16"], isa_named("avx2"))
 # 5 rows of a prompt of which 2 were cached, 1 row of a reply with 9 cached before; 3 rows of a prompt that goes on
 LOAD = Load((Span(5, 7, 1), Span(1, 10, 1), Span(3, 3, 0)))
 
-RATES = Rates(read_gb_s=50.0, gmac_s={"int8": 400.0, "bf16": 200.0, "fp32": 100.0})
+RATES = Rates(read_gb_s=50.0, gmac_s={"int8": 400.0, "int16": 200.0, "bf16": 200.0, "fp32": 100.0})
 
 
 def test_linear_multiply_adds_of_the_last_layer_are_those_of_outputs() -> None:
@@ -76,6 +76,14 @@ def test_kernels_of_one_row_each_element() -> None:
     assert kernel(FLOAT, "rope_append") == (9 * ((96 + 64 + 32) * 4 + 4 + 96 * 4 + 64 * 2), 0)
 
 
+def test_int8_cache() -> None:
+    """A byte for each number, and four for the scale of each key and of each value."""
+    quantized = Plan(CONFIG, SCHEMES["w16kv8"], isa_named("avx2"))
+    assert step_cost(FLOAT, LOAD).bytes - step_cost(quantized, LOAD).bytes == 20 * 3 * 2 * (2 * 32 - (32 + 4))
+    assert kernel(quantized, "rope_append") == (9 * ((96 + 64 + 32) * 4 + 4 + 96 * 4 + 2 * 36), 0)
+    assert kernel(quantized, "attention_decode")[0] == 9 * 2 * 96 * 4 + 20 * 2 * 36
+
+
 def test_attention() -> None:
     # queries in and results out, 20 cached keys and values in float16; two products per head element and pair
     assert kernel(FLOAT, "attention_prefill") == (9 * 2 * 96 * 4 + 20 * 2 * 32 * 2, 2 * 96 * LOAD.visible)
@@ -93,7 +101,9 @@ def test_what_a_long_prompt_multiplies_with() -> None:
     amd = isa_named("avx512-amd")
     found = {scheme: step_cost(Plan(CONFIG, SCHEMES[scheme], amd), prompt).arithmetic for scheme in SCHEMES}
     bf16, int16 = Arithmetic("bf16", 1), Arithmetic("int8", 2)
-    assert found == {"fp16": bf16, "bf16": bf16, "w8a16": int16, "w8a8": Arithmetic("int8", 1)}
+    byte = Arithmetic("int8", 1)
+    weights = {"fp16": bf16, "bf16": bf16, "w8a16": int16, "w8a8": byte}
+    assert found == weights | {"w16kv8": bf16, "w8a16_kv8": int16, "w8a8_kv8": byte}
 
 
 def test_unknown_kernel_has_no_cost() -> None:

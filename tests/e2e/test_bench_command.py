@@ -11,7 +11,7 @@ from commands import ilmari
 from refusals import assert_one_error, ilmari_here
 
 PROVENANCE = {"cpu", "threads", "date", "versions"}
-RATES = {"read_gb_s", "int8_gmac_s", "bf16_gmac_s", "fp32_gmac_s"}
+RATES = {"read_gb_s", "int8_gmac_s", "int16_gmac_s", "bf16_gmac_s", "fp32_gmac_s"}
 SPEEDS = {"prefill_tok_s", "decode_tok_s", "ttft_ms", "tpot_ms", "prefill_fraction", "decode_fraction"}
 
 

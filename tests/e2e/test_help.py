@@ -34,6 +34,11 @@ SAID = {
     ],
     "inspect": ["DIR", "--json"],
     "verify": ["DIR"],
+    "eval perplexity": ["--model", "--data", "--window", "--tokens", "--output", "-t,", "--threads", "--json"],
+    "eval ceval": [
+        *("--model", "--data", "--split", "--shots", "--subject", "--limit", "--output", "-t,", "--threads", "--json"),
+    ],
+    "eval compare": ["DIR", "--data", "--window", "--tokens", "--output", "-t,", "--threads", "--json"],
     "bench roofline": ["--rounds", "-t,", "--threads", "--json"],
     "bench latency": [
         *("--model", "--input-len", "--output-len", "--batch", "--rounds", "--profile", "-t,", "--threads", "--json"),
@@ -43,7 +48,7 @@ SAID = {
 
 
 def test_every_verb_is_listed() -> None:
-    for group in ((), ("bench",)):
+    for group in ((), ("eval",), ("bench",)):
         listed = ilmari_here(*group, "--help").stdout
         for verb in SAID:
             *parents, name = verb.split()
@@ -51,7 +56,9 @@ def test_every_verb_is_listed() -> None:
                 assert f" {name} " in listed
         assert "<bool>" not in listed
         assert "..." not in listed.partition("Commands:")[2], "every verb's sentence is whole"
-    assert " bench " in ilmari_here("--help").stdout
+    groups = ilmari_here("--help").stdout
+    for name in ("eval", "bench"):
+        assert f" {name} " in groups
 
 
 @pytest.mark.parametrize("verb", SAID)

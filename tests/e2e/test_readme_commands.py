@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib import resources
 from pathlib import Path
 
@@ -44,13 +45,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe["frontend"]["model_kwargs"]["tp"] = 4
     recipe["frontend"]["quantize"]["type"] = "w8a16_gptq"
     (folder / "hf_internlm_int8.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    (folder / "wikitext-2").mkdir()
+    (folder / "wikitext-2" / "test.txt").write_text("Once upon a time " * 1300, encoding="utf-8")
+    with zipfile.ZipFile(folder / "ceval-exam.zip", "w") as archive:
+        for split in ("dev", "val"):
+            rows = "".join(f"{number},q,1,2,3,4,A\n" for number in range(5))
+            archive.writestr(f"{split}/law_{split}.csv", f"id,question,A,B,C,D,answer\n{rows}")
     return folder
 
 
 def test_every_command_and_the_snippet_work(place: Path) -> None:
     commands = _commands()
     assert {tuple(command[:2]) for command in commands} == {
-        *(("ilmari", verb) for verb in ("compile", "chat", "generate", "inspect", "verify", "bench")),
+        *(("ilmari", verb) for verb in ("compile", "chat", "generate", "inspect", "verify", "bench", "eval")),
         ("vamc", "compile"),
     }
     for program, *arguments in commands:

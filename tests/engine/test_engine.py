@@ -118,6 +118,25 @@ def test_a_stop_id_outside_the_vocabulary_is_refused(llm: LLM) -> None:
         llm.generate(PROMPT, replace(GREEDY, stop_token_ids=[VOCAB]))
 
 
+@pytest.mark.parametrize("last", [1, 3, 8, 9, 20])
+def test_last_logits(new_llm: Callable[..., LLM], last: int) -> None:
+    """As those of all tokens, whether one step computes them or several, in pieces of a step's tokens too."""
+    llm = new_llm(max_num_seqs=1, max_num_batched_tokens=8)
+    prompt = list(range(3, 23))
+    want = llm.engine.logits(prompt)
+    assert llm.engine.logits(prompt, last=last) == pytest.approx(want[-last:], abs=1e-5)
+    pieces = [piece.copy() for piece in llm.engine.stream_logits(prompt, last)]
+    assert [len(piece) for piece in pieces] == [min(rows, last - done) for rows, done in ((4, 0), (8, 4), (8, 12))
+                                                if done < last][::-1]  # fmt: skip
+    assert (np.concatenate(pieces) == llm.engine.logits(prompt, last=last)).all()
+
+
+def test_closed_stream_of_logits_gives_its_blocks_back(llm: LLM) -> None:
+    pieces = llm.engine.stream_logits(PROMPT)
+    next(pieces)
+    pieces.close()
+
+
 # -- chat --------------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 from small_model import SMALL
 
-from ilmari.kernels.form import CHUNK, CLASSES, GROUP, HALVES, PAIRS, Form
+from ilmari.kernels.form import CHUNK, CLASSES, GROUP, HALVES, PAIRS, WORDS, Form
 from ilmari.kernels.isa import ISAS, Isa
 from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.scheme import SCHEMES
@@ -17,7 +17,7 @@ CPUS = {
     "avx512-vnni": "cascadelake",
     "avx-vnni": "alderlake",
     "avx2": "haswell",
-    "neon-i8mm": "neoverse-n2",
+    "neon-dotprod": "neoverse-n1",
     "generic": "x86-64",
 }
 """A CPU that gets each instruction set."""
@@ -25,8 +25,20 @@ CPUS = {
 ROWS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 64)
 """Every remainder of every register tile, and both sides of `PARALLEL_ROWS`."""
 
-INTEGER_ISAS = tuple({(isa.lanes, isa.traded): isa for isa in reversed(ISAS) if isa.word_dot}.values())
-"""x86 instruction sets with integer dot products, one for each way to use them."""
+
+def _forms(isa: Isa) -> list[Form]:
+    """Integer forms that the plans of an instruction set use."""
+    plans = [Plan(SMALL, scheme, isa) for scheme in SCHEMES.values() if scheme.weights == "int8"]
+    return list({form.name: form for plan in plans if plan.byte_dot for _, form in plan.forms}.values())
+
+
+INTEGER_ISAS = tuple(
+    {(isa.lanes, isa.byte_dot is None, isa.traded): isa for isa in reversed(ISAS) if _forms(isa)}.values()
+)
+"""Instruction sets with integer dot products, one for each way to use them."""
+
+INTEGER_KERNELS = [(isa, form) for isa in INTEGER_ISAS for form in _forms(isa)]
+"""Each of them with each form of its linear layers' inputs."""
 
 
 def linear_shape(isa: Isa, scheme: str, name: str, hidden: int) -> LinearShape:
@@ -47,14 +59,14 @@ def bfloat16_bits(array: np.ndarray) -> np.ndarray:
     return array.astype(ml_dtypes.bfloat16).view(np.uint16)
 
 
-def packed_bytes(weight: np.ndarray, shape: LinearShape) -> np.ndarray:
-    """[n, k] to [n/block, k/4, block*4], 128 added: number by number."""
+def packed_bytes(weight: np.ndarray, shape: LinearShape, isa: Isa) -> np.ndarray:
+    """[n, k] to [n/block, k/4, block*4], as unsigned numbers with 128 added or signed: number by number."""
     packed = np.zeros(shape.packed, np.uint8)
     n, k = np.indices(weight.shape)
     half_run = shape.run // 2
     run, half, place = k // shape.run, k % shape.run // half_run, k % half_run
     packed[n // shape.block, run * (shape.run // 4) + place // 2, n % shape.block * 4 + place % 2 * 2 + half] = (
-        weight.astype(int) + 128
+        weight.astype(int) + isa.byte_offset & 255
     )
     return packed
 
@@ -62,11 +74,13 @@ def packed_bytes(weight: np.ndarray, shape: LinearShape) -> np.ndarray:
 def arrays(form: Form, isa: Isa, x: np.ndarray, scale: np.ndarray) -> list[np.ndarray]:
     """Integers x [m, k] and scales [m, ...] as the arrays of a form, by its definition."""
     if form is HALVES:
-        return [_halves(x, isa.lanes), -128 * _sums(x, CHUNK), scale]
+        return [_halves(x, isa.lanes), -isa.byte_offset * _sums(x, CHUNK), scale]
+    free = np.full((len(x), 32), 12345)
     if form is PAIRS:
-        free = np.full((len(x), 32), 12345)
         return [np.hstack([x, free]).astype(np.int16), _pair_corrections(x, isa), scale]
-    return [_words(x, isa.lanes), -128 * _sums(x, GROUP), scale]
+    if form is WORDS:
+        return [np.hstack([x, free]).astype(np.int16), -isa.byte_offset * _sums(x, CHUNK), scale]
+    return [_words(x, isa.lanes), -isa.byte_offset * _sums(x, GROUP), scale]
 
 
 def _words(x: np.ndarray, lanes: int) -> np.ndarray:

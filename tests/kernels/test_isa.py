@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from tvm.script import tirx as T
 
-from ilmari.kernels import bfloat16_dot, linear_bfloat16, linear_float, linear_groups, linear_halves, linear_pairs
+from ilmari.kernels import (
+    bfloat16_dot,
+    linear_bfloat16,
+    linear_float,
+    linear_groups,
+    linear_halves,
+    linear_pairs,
+    linear_words,
+)
 from ilmari.kernels.isa import ISAS, choose_isa, fma, isa_named
 from ilmari.kernels.target import CPUINFO_NAMES, check_host, host_features, resolve_target
 
@@ -26,8 +34,11 @@ CPUS = {
     "x86-64-v3": "avx2",
     "ivybridge": "generic",
     "x86-64": "generic",
-    "neoverse-n1": "generic",
-    "neoverse-n2": "neon-i8mm",
+    "neoverse-n1": "neon-dotprod",
+    "neoverse-n2": "neon-dotprod",
+    "cortex-a76": "neon-dotprod",
+    "apple-m1": "neon-dotprod",
+    "cortex-a72": "generic",
 }
 
 
@@ -60,11 +71,14 @@ def test_table_is_consistent(isa):
     if isa.bf16_dot:
         assert isa.lanes == bfloat16_dot.LANES
         assert linear_bfloat16.ROWS * isa.vectors + isa.vectors + 1 <= registers
-    if isa.word_dot:
+    if isa.byte_dot:
         assert linear_halves.ROWS * 2 * isa.vectors + isa.vectors + 1 <= registers
+        assert linear_groups.ROWS * isa.vectors + isa.vectors + 1 <= registers
+    if isa.word_dot:
         # Weights in two vectors each, an activation's two words, and their sums with the weights.
         assert linear_pairs.ROWS * isa.vectors + 2 * isa.vectors + 2 + 2 <= registers
-        assert linear_groups.ROWS * isa.vectors + isa.vectors + 1 <= registers
+        # An activation's two words, and the weights' of one vector.
+        assert linear_words.ROWS * isa.vectors + 2 + 2 <= registers
 
 
 def test_the_host_can_run_what_is_made_for_it():

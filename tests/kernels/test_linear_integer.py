@@ -4,19 +4,24 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from packed import INTEGER_ISAS, ROWS, arrays, linear_shape, packed_bytes
+from packed import INTEGER_KERNELS, ROWS, arrays, linear_shape, packed_bytes
 
 from ilmari.kernels.compiler import LINEARS
-from ilmari.kernels.form import GROUP, GROUPS, HALVES, PAIRS
+from ilmari.kernels.form import GROUP, GROUPS, HALVES, PAIRS, WORDS
 from ilmari.kernels.linear_groups import linear_groups, linear_int8_reference
 from ilmari.kernels.linear_halves import linear_int16_reference
 from ilmari.kernels.plan import LinearShape, padded
-from ilmari.kernels.quantize_halves import LEVELS
+from ilmari.kernels.quantize_int16 import LEVELS
 
-pytestmark = pytest.mark.parametrize("isa", INTEGER_ISAS, ids=lambda isa: isa.name, indirect=True)
-each_form = pytest.mark.parametrize("form", LINEARS, ids=lambda form: form.name)
-LARGEST = {HALVES: LEVELS, PAIRS: LEVELS, GROUPS: 127}
-REFERENCES = {HALVES: linear_int16_reference, PAIRS: linear_int16_reference, GROUPS: linear_int8_reference}
+each_form = pytest.mark.parametrize(("isa", "form"), INTEGER_KERNELS, ids=lambda value: value.name, indirect=["isa"])
+LARGEST = {HALVES: LEVELS, PAIRS: LEVELS, WORDS: LEVELS, GROUPS: 127}
+REFERENCES = dict.fromkeys((HALVES, PAIRS, WORDS), linear_int16_reference) | {GROUPS: linear_int8_reference}
+
+
+def isas_with(wanted):
+    """The instruction sets that use a form."""
+    isas = [isa for isa, form in INTEGER_KERNELS if form is wanted]
+    return pytest.mark.parametrize("isa", isas, ids=lambda isa: isa.name, indirect=True)
 
 
 def random_rows(rng, form, m, k):
@@ -38,7 +43,7 @@ def reference(form, x, weight, scale, channel_scale):
 
 def run(kernel, form, isa, shape, x, weight, scale, channel_scale, before):
     y = before.copy()
-    kernel(*arrays(form, isa, x, scale), packed_bytes(weight, shape), channel_scale, y)
+    kernel(*arrays(form, isa, x, scale), packed_bytes(weight, shape, isa), channel_scale, y)
     return y
 
 
@@ -54,7 +59,7 @@ def check(kernel, form, isa, shape, rng, x, weight, rows=None):
     magnitude = reference(form, np.abs(x), np.abs(weight.astype(np.int64)), scale, channel_scale)
     if shape.accumulate:
         want, magnitude = want + before, magnitude + np.abs(before)
-    packed = packed_bytes(weight, shape)
+    packed = packed_bytes(weight, shape, isa)
     for count in rows or [m]:
         y = before[:count].copy()
         kernel(*arrays(form, isa, x[:count], scale[:count]), packed, channel_scale, y)
@@ -144,6 +149,7 @@ def test_a_row_of_zeros_gives_zeros(isa, form, compiled, rng):
     np.testing.assert_allclose(y[3], x[3] @ weight.astype(np.int64).T, rtol=1e-6, atol=10)
 
 
+@isas_with(PAIRS)
 def test_both_forms_of_16_bits_give_the_same_bits(isa, compiled, rng):
     """So a token's logits do not depend on how many others were computed with it."""
     shape = LinearShape("same", 128, 1120, isa.lanes * isa.vectors, 2 * isa.lanes, True)
@@ -157,6 +163,7 @@ def test_both_forms_of_16_bits_give_the_same_bits(isa, compiled, rng):
     np.testing.assert_array_equal(few, many)
 
 
+@isas_with(GROUPS)
 def test_groups_have_scales_of_their_own(isa, compiled):
     """One input of each group, scales that differ: each product with its own."""
     shape = LinearShape("groups", isa.lanes, 4 * GROUP + 32, isa.lanes, 2 * isa.lanes, False)

@@ -6,26 +6,24 @@ import subprocess
 
 import numpy as np
 import pytest
-from packed import CPUS, INTEGER_ISAS, linear_shape
+from packed import CPUS, INTEGER_ISAS, INTEGER_KERNELS, linear_shape
 from small_model import SMALL
 
 from ilmari.errors import TargetError
-from ilmari.kernels.compiler import compile_kernels, kernels
+from ilmari.kernels.compiler import LINEARS, compile_kernels, kernels
 from ilmari.kernels.embedding import embedding
-from ilmari.kernels.isa import ISAS
+from ilmari.kernels.form import BFLOAT16, FLOAT32
+from ilmari.kernels.isa import isa_named
 from ilmari.kernels.kv_layout import key_shape, value_shape
+from ilmari.kernels.layer_input import copy, norm, silu
 from ilmari.kernels.library import KernelLibrary, aligned_copy, tensor
 from ilmari.kernels.linear_bfloat16 import linear_bfloat16
 from ilmari.kernels.linear_float import linear_float
-from ilmari.kernels.linear_groups import linear_groups
-from ilmari.kernels.linear_halves import linear_halves
 from ilmari.kernels.linear_pairs import linear_pairs
 from ilmari.kernels.plan import Plan
-from ilmari.kernels.rmsnorm import rmsnorm, rmsnorm_reference
+from ilmari.kernels.rmsnorm import rmsnorm_reference
 from ilmari.kernels.rope_append import rope_append
-from ilmari.kernels.round_rows import round_rows
 from ilmari.kernels.scheme import SCHEMES
-from ilmari.kernels.silu_multiply import silu_multiply
 from ilmari.kernels.target import check_host, resolve_target
 
 ALLOWED = re.compile(r"TVM\w+|memset|memcpy")
@@ -35,7 +33,7 @@ HALF_CONVERSIONS = {"__extendhfsf2", "__truncsfhf2"}  # TVM puts them into every
 ARRAY_IN_MEMORY = re.compile(r"alloca (?:\[\d+ x )?<?(?:\d+ x )?(?:float|half|i32|i8)\b.*")
 
 
-OBJECTS = (*INTEGER_ISAS, *(isa for isa in ISAS if not isa.word_dot))
+OBJECTS = (*INTEGER_ISAS, isa_named("generic"))
 
 
 @pytest.fixture(scope="module", params=OBJECTS, ids=lambda isa: isa.name)
@@ -93,8 +91,8 @@ def test_object_runs_through_the_linker(object_file, rng):
     np.testing.assert_allclose(y, rmsnorm_reference(x, weight, SMALL.rms_norm_eps), rtol=1e-6)
 
     q = rng.standard_normal((1, SMALL.q_size)).astype(np.float32)
-    k = rng.standard_normal(key_shape(1, 1, 64)).astype(np.float16)
-    v = rng.standard_normal(value_shape(1, 1, 64)).astype(np.float16)
+    k = rng.standard_normal(key_shape("float16", 1, 1, 64)).astype(np.float16)
+    v = rng.standard_normal(value_shape("float16", 1, 1, 64)).astype(np.float16)
     zero, one = np.zeros(1, np.int32), np.ones(1, np.int32)
     y = aligned_copy(np.zeros_like(q))
     arguments = (q, k, v, zero[None], np.array([0, 1], np.int32), zero, zero, zero, one)
@@ -104,22 +102,22 @@ def test_object_runs_through_the_linker(object_file, rng):
 
 def register_kernels(isa):
     """Every kernel whose local buffers are meant to be registers: all but attention."""
-    yield rmsnorm, 80, 1e-5
-    yield silu_multiply, 16, 32
+    yield norm, FLOAT32, 80, 1e-5
+    yield silu, FLOAT32, 16, 32
     yield embedding, 37, 80, "float16"
     yield embedding, 37, 80, "bfloat16"
-    yield rope_append, 3, 1, 64, 352
+    yield rope_append, 3, 1, 64, 352, "float16"
+    yield rope_append, 3, 1, 64, 352, "int8"
     for name, hidden in (("o", 80), ("down", 96), ("head", 96)):
         for dtype in ("float16", "bfloat16", "int8"):
             yield linear_float, linear_shape(isa, "fp16", name, hidden), dtype
     if isa.bf16_dot:
-        yield round_rows, 80
+        yield copy, BFLOAT16, 80
         for dtype in ("float16", "bfloat16"):
             yield linear_bfloat16, linear_shape(isa, "fp16", "down", 96), dtype
-    if isa.word_dot:
-        for generate in (linear_halves, linear_pairs, linear_groups):
-            for name, hidden in (("o", 160), ("down", 96), ("head", 96)):
-                yield generate, linear_shape(isa, "w8a16", name, hidden)
+    for generate in {LINEARS[form] for kernel_isa, form in INTEGER_KERNELS if kernel_isa is isa}:
+        for name, hidden in (("o", 160), ("down", 96), ("head", 96)):
+            yield generate, linear_shape(isa, "w8a16", name, hidden)
 
 
 def test_local_buffers_are_registers(isa, compiled):

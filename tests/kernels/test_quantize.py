@@ -2,20 +2,17 @@
 
 import numpy as np
 import pytest
-from packed import INTEGER_ISAS, ROWS, arrays
+from packed import INTEGER_KERNELS, ROWS, arrays
 
-from ilmari.kernels.form import GROUP, GROUPS, HALVES, PAIRS
-from ilmari.kernels.quantize import STORES, norm_quantize, quantize, silu_quantize
+from ilmari.kernels.form import GROUP, GROUPS, HALVES, PAIRS, WORDS
+from ilmari.kernels.layer_input import copy, norm, silu
 from ilmari.kernels.quantize_groups import groups_reference
-from ilmari.kernels.quantize_halves import LEVELS, int16_reference
+from ilmari.kernels.quantize_int16 import LEVELS, int16_reference
 from ilmari.kernels.rmsnorm import rmsnorm_reference
 from ilmari.kernels.silu_multiply import silu_multiply_reference
 
-pytestmark = [
-    pytest.mark.parametrize("isa", INTEGER_ISAS, ids=lambda isa: isa.name, indirect=True),
-    pytest.mark.parametrize("form", STORES, ids=lambda form: form.name),
-]
-TOP = {HALVES: LEVELS, PAIRS: LEVELS, GROUPS: 127}
+pytestmark = pytest.mark.parametrize(("isa", "form"), INTEGER_KERNELS, ids=lambda value: value.name, indirect=["isa"])
+TOP = {HALVES: LEVELS, PAIRS: LEVELS, WORDS: LEVELS, GROUPS: 127}
 
 
 def empty(form, m, k):
@@ -24,7 +21,7 @@ def empty(form, m, k):
 
 def integers(form, isa, values, k):
     """The integers that the values of a form hold."""
-    if form is PAIRS:
+    if form in (PAIRS, WORDS):
         return values[:, :k].astype(np.int64)
     lanes = isa.lanes
     words = values.astype(np.int64).reshape(len(values), -1, lanes)
@@ -48,7 +45,7 @@ def check(form, isa, x, got):
     assert np.abs(q).max() <= TOP[form]
     want = arrays(form, isa, q, scale)
     np.testing.assert_array_equal(got[1], want[1])
-    columns = k if form is PAIRS else None  # the rest is free
+    columns = k if form in (PAIRS, WORDS) else None  # the rest is free
     np.testing.assert_array_equal(got[0][:, :columns], want[0][:, :columns])
     return q
 
@@ -74,26 +71,26 @@ def run(kernel, form, x, k, *weight):
 
 
 @pytest.mark.parametrize("k", [32, 96, 1120])
-def test_quantize(isa, form, compiled, rng, k):
+def test_copy(isa, form, compiled, rng, k):
     x = random_rows(rng, max(ROWS), k)
-    got = run(compiled(quantize, form, k), form, x, k)
+    got = run(compiled(copy, form, k), form, x, k)
     q = check(form, isa, x, got)
     want, _ = groups_reference(x) if form is GROUPS else int16_reference(x)
     assert np.abs(q - want).max() <= 1
 
 
 @pytest.mark.parametrize("k", [96])
-def test_norm_quantize(isa, form, compiled, rng, k):
+def test_norm(isa, form, compiled, rng, k):
     x, weight = random_rows(rng, max(ROWS), k), rng.standard_normal(k).astype(np.float32)
-    got = run(compiled(norm_quantize, form, k, 1e-5), form, x, k, weight)
+    got = run(compiled(norm, form, k, 1e-5), form, x, k, weight)
     normed = rmsnorm_reference(x, weight, 1e-5)
     check_near(form, isa, normed, got)
 
 
 @pytest.mark.parametrize("k", [96, 224])
-def test_silu_quantize(isa, form, compiled, rng, k):
+def test_silu(isa, form, compiled, rng, k):
     x = rng.standard_normal((max(ROWS), 2 * k + 64)).astype(np.float32) * 3
-    got = run(compiled(silu_quantize, form, k, 2 * k + 64), form, x, k)
+    got = run(compiled(silu, form, k, 2 * k + 64), form, x, k)
     check_near(form, isa, silu_multiply_reference(x, k), got)
 
 
@@ -110,7 +107,7 @@ def test_every_lane_can_hold_the_largest(isa, form, compiled, rng):
     row, lane = np.arange(64), np.arange(64) % 32 + 32
     x[row, lane] = np.where(row < 32, 5, -5)
     got = empty(form, 64, 96)
-    compiled(quantize, form, 96)(x, *got)
+    compiled(copy, form, 96)(x, *got)
     q = check(form, isa, x, got)
     assert (np.abs(q[row, lane]) == TOP[form]).all()
 
@@ -120,7 +117,7 @@ def test_rows_of_zeros(isa, form, compiled, rng):
     x[1] = 0
     x[2, ::2] = -0.0
     x[2, 1::2] = 0
-    compiled(quantize, form, 96)(x, *got)
+    compiled(copy, form, 96)(x, *got)
     q = check(form, isa, x, got)
     assert (got[2][1:] == 0).all()
     assert (q[1:] == 0).all()
@@ -130,13 +127,13 @@ def test_rows_of_zeros(isa, form, compiled, rng):
 def test_one_huge_value(isa, form, compiled, rng, huge):
     x, got = rng.standard_normal((9, 96)).astype(np.float32), empty(form, 9, 96)
     x[4, 33] = huge
-    compiled(quantize, form, 96)(x, *got)
+    compiled(copy, form, 96)(x, *got)
     assert check(form, isa, x, got)[4, 33] == np.sign(huge) * TOP[form]
 
 
 def test_tiny_rows_stay_tiny(isa, form, compiled):
     x, got = np.linspace(-1e-34, 1e-34, 96, dtype=np.float32)[None], empty(form, 1, 96)
-    compiled(quantize, form, 96)(x, *got)
+    compiled(copy, form, 96)(x, *got)
     q = integers(form, isa, got[0], 96)
     wide = got[2].astype(np.float64).max()
     assert np.abs(q * wide).max() <= 1.01e-34

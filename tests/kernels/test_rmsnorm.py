@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from ilmari.kernels.rmsnorm import rmsnorm, rmsnorm_reference
+from ilmari.kernels.form import FLOAT32
+from ilmari.kernels.layer_input import norm
+from ilmari.kernels.rmsnorm import rmsnorm_reference
 
 EPS = 1e-5
 
@@ -23,7 +25,7 @@ def test_rmsnorm(compiled, rng, m, hidden):
     x = (rng.standard_normal((m, hidden)) * 10 ** rng.uniform(-3, 3, (m, 1))).astype(np.float32)
     weight = rng.standard_normal(hidden).astype(np.float32)
     y = np.full((m, hidden), np.nan, np.float32)
-    compiled(rmsnorm, hidden, EPS)(x, weight, y)
+    compiled(norm, FLOAT32, hidden, EPS)(x, weight, y)
     np.testing.assert_allclose(y, rmsnorm_reference(x, weight, EPS), rtol=1e-6)
 
 
@@ -34,6 +36,6 @@ def test_extreme_rows(compiled):
     x[3] = -60000
     weight = np.linspace(-2, 2, 80, dtype=np.float32)
     y = np.full_like(x, np.nan)
-    compiled(rmsnorm, 80, EPS)(x, weight, y)
+    compiled(norm, FLOAT32, 80, EPS)(x, weight, y)
     assert (y[0] == 0).all()
     np.testing.assert_allclose(y, rmsnorm_reference(x, weight, EPS), rtol=1e-6)

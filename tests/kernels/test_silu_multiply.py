@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from ilmari.kernels.silu_multiply import silu_multiply, silu_multiply_reference
+from ilmari.kernels.form import FLOAT32
+from ilmari.kernels.layer_input import silu
+from ilmari.kernels.silu_multiply import silu_multiply_reference
 
 
 def test_reference_by_hand():
@@ -20,7 +22,7 @@ def test_silu_multiply(compiled, rng, m, size, stride):
     x = (rng.standard_normal((m, stride)) * 4).astype(np.float32)
     x[:, 2 * size :] = np.nan  # padding is not read
     y = np.full((m, size), np.nan, np.float32)
-    compiled(silu_multiply, size, stride)(x, y)
+    compiled(silu, FLOAT32, size, stride)(x, y)
     np.testing.assert_allclose(y, silu_multiply_reference(x, size), rtol=2e-6, atol=1e-37)
 
 
@@ -28,7 +30,7 @@ def test_extreme_gates(compiled):
     gates = [100, -100, 88, -88, 87, -87, 88.8, -88.8, 1e-30, -1e-30, 0.0, 1e6, -1e6, 3e38, 20, -20]
     x = np.array([[*gates, *[-3.0] * 16]], np.float32)
     y = np.full((1, 16), np.nan, np.float32)
-    compiled(silu_multiply, 16, 32)(x, y)
+    compiled(silu, FLOAT32, 16, 32)(x, y)
     gate = x[0, :16].astype(np.float64)
     sigmoid = 0.5 * (1 + np.tanh(gate / 2))
     sigmoid[gate < -30] = np.exp(np.maximum(gate[gate < -30], -700))

@@ -36,12 +36,13 @@ CompileDemo = Callable[..., LLM]
 
 @pytest.fixture(scope="module")
 def compile_demo(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CompileDemo]:
-    """compile_demo(dtype, activation, target): the model by the demo's own recipe, for prompts up to 1,024 tokens."""
+    """compile_demo(dtype, activation, target, scheme): the demo's own recipe, for prompts up to 1,024 tokens."""
     parent = tmp_path_factory.mktemp("artifacts")
 
-    def compile_demo(dtype: str, activation: str | None = None, target: str = "host") -> LLM:
-        folder = parent / f"{activation}-{target}"
-        config = load_config(write_recipe(folder, demo_checkpoint, dtype), activation=activation)
+    def compile_demo(dtype: str, activation: str | None = None, target: str = "host", scheme: str | None = None) -> LLM:
+        folder = parent / f"{scheme}-{activation}-{target}"
+        overrides = [f"frontend.quantize.type={scheme}"] if scheme else []
+        config = load_config(write_recipe(folder, demo_checkpoint, dtype), overrides, activation)
         return LLM(compile_model(config, target=target, report=lambda *_: None))
 
     yield compile_demo
@@ -125,6 +126,14 @@ def test_integer_activations(
     print(f"\nperplexity {found}, {want} with float32 activations")
     assert found["a16"] == pytest.approx(want, rel=1e-3)
     assert found["a8"] == pytest.approx(want, rel=5e-3)
+
+
+def test_int8_kv_cache(compile_demo: CompileDemo, fp16: LLM, wikitext: list[int], record_property: Record) -> None:
+    """Costs less than 0.3 % of perplexity."""
+    want, found = perplexity(fp16, wikitext), perplexity(compile_demo("fp16", scheme="w16kv8"), wikitext)
+    record_property("perplexity_w16kv8", found)
+    print(f"\nperplexity {found}, {want} with a float16 cache")
+    assert found == pytest.approx(want, rel=3e-3)
 
 
 def perplexity(llm: LLM, ids: list[int]) -> float:

@@ -1,13 +1,16 @@
 """The environment decides how many threads there are and where downloads go."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from ilmari import settings
+from ilmari import cpus
 from ilmari.errors import ConfigError
-from ilmari.settings import cache_dir, num_threads
+from ilmari.settings import cache_dir, num_threads, pinned_cpus
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +18,8 @@ def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of 8 CPUs, all for this process, without a control group; the folder to make one in."""
     monkeypatch.delenv("ILMARI_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(settings, "CGROUP", tmp_path)
+    monkeypatch.setattr(cpus, "CGROUP", tmp_path)
+    monkeypatch.setattr(cpus, "TOPOLOGY", tmp_path / "topology")
     return tmp_path
 
 
@@ -28,6 +32,70 @@ def test_systems_without_affinity(cpus: int | None, threads: int, monkeypatch: p
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: cpus)
     assert num_threads() == threads
+
+
+def share_cores(folder: Path, pairs: Iterable[tuple[int, int]]) -> None:
+    """CPUs that are hardware threads of one core, two by two."""
+    for pair in pairs:
+        for cpu in pair:
+            topology = folder / "topology" / f"cpu{cpu}" / "topology"
+            topology.mkdir(parents=True)
+            (topology / "thread_siblings_list").write_text("{},{}\n".format(*pair))
+
+
+def test_hardware_threads_of_a_core_count_once(cgroup: Path) -> None:
+    share_cores(cgroup, [(0, 4), (1, 5), (2, 6), (3, 7)])
+    assert num_threads() == 4
+
+
+def test_part_of_the_cores(cgroup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    share_cores(cgroup, [(0, 4), (1, 5), (2, 6), (3, 7)])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 4, 5, 6})
+    assert num_threads() == 3
+
+
+def test_threads_are_pinned_to_cores_first(cgroup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    share_cores(cgroup, [(0, 1), (2, 3), (4, 5), (6, 7)])
+    assert pinned_cpus() == ()
+    monkeypatch.setenv("ILMARI_PIN_THREADS", "1")
+    assert pinned_cpus() == (0, 2, 4, 6)
+    monkeypatch.setenv("ILMARI_NUM_THREADS", "6")
+    assert pinned_cpus() == (0, 2, 4, 6, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("pin", "threads", "sentence"),
+    [("yes", "1", "ILMARI_PIN_THREADS is 'yes'; set it to 1"), ("1", "9", "9 threads for 8 CPUs; set")],
+)
+def test_threads_that_cannot_be_pinned(pin: str, threads: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ILMARI_PIN_THREADS", pin)
+    monkeypatch.setenv("ILMARI_NUM_THREADS", threads)
+    with pytest.raises(ConfigError, match=sentence):
+        pinned_cpus()
+
+
+def test_systems_that_pin_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ILMARI_PIN_THREADS", "1")
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    with pytest.raises(ConfigError, match="this system pins no threads"):
+        pinned_cpus()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no threads")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one CPU is no choice")
+def test_real_threads_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    program = """
+import os
+from ilmari.kernels.library import load_runtime
+load_runtime()
+print(sorted(tuple(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task")))
+"""
+    environment = {**os.environ, "ILMARI_PIN_THREADS": "1", "ILMARI_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    assert found.stdout.strip() == str([(first,), (second,)])
 
 
 @pytest.mark.parametrize(

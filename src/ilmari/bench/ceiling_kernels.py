@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import tvm
 from tvm.script import tirx as T
 
 if TYPE_CHECKING:
@@ -73,8 +72,3 @@ def multiply_kernel(
                 out[thread, T.ramp(s * lanes, 1, lanes)] = acc[T.ramp(s * lanes, 1, lanes)]
 
     return kernel
-
-
-def with_llvm(function: PrimFunc, code: str) -> PrimFunc:
-    """`function`, with LLVM code that it may call."""
-    return function.with_body(tvm.tirx.AttrStmt("default", "pragma_import_llvm", code, function.body))

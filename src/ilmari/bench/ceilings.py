@@ -17,7 +17,7 @@ from ilmari.kernels.target import HOST, resolve_target, tvm_target
 from ilmari.settings import num_threads
 
 if TYPE_CHECKING:
-    from tvm.tirx import PrimFunc
+    from tvm.tirx import PrimExpr, PrimFunc
 
 READ_BYTES = 1 << 30  # far more than any cache, and as long as a step of a small model takes
 TURNS = 250_000  # of a loop of a dozen instructions: about a millisecond, seldom interrupted
@@ -104,15 +104,30 @@ def _byte_dots(isa: Isa, turns: int) -> Measure:
     return _multiply(kernel, a, b, (lanes, np.int32), turns * 4 * lanes)
 
 
+def _word_dots(isa: Isa, turns: int) -> Measure:
+    from ilmari.bench.ceiling_kernels import multiply_kernel
+    from ilmari.kernels.byte_dot import as_words, dot_words
+
+    threads, lanes = num_threads(), isa.lanes
+    # One factor is the accumulator: where adding is an instruction of its own, a constant product would be made once.
+    a, b = np.random.default_rng(0).integers(-128, 128, size=(2, lanes), dtype=np.int32)
+
+    def multiply(total: PrimExpr, _: PrimExpr, b: PrimExpr) -> PrimExpr:
+        return dot_words(isa, total, as_words(isa, total), as_words(isa, b))
+
+    kernel = multiply_kernel(threads, turns, lanes, "int32", ("int32", "int32"), lanes, multiply)
+    return _multiply(kernel, a, b, (lanes, np.int32), turns * 2 * lanes)
+
+
 def _bf16_dots(_: Isa, turns: int) -> Measure:
-    from ilmari.bench.ceiling_kernels import multiply_kernel, with_llvm
-    from ilmari.kernels.bfloat16_dot import LLVM_SOURCE, dot_bfloat16
+    from ilmari.bench.ceiling_kernels import multiply_kernel
+    from ilmari.kernels.bfloat16_dot import dot_bfloat16, with_dot
 
     threads = num_threads()
     # A bfloat16 is the upper half of a float32: these are pairs of numbers from 1 to 2.
     a, b = np.random.default_rng(0).integers(0x3F80, 0x4000, size=(2, 16, 2), dtype=np.uint16).view(np.int32)[..., 0]
     kernel = multiply_kernel(threads, turns, 16, "float32", ("int32", "int32"), 16, dot_bfloat16)
-    return _multiply(with_llvm(kernel, LLVM_SOURCE), a, b, (16, np.float32), turns * 32)
+    return _multiply(with_dot(kernel), a, b, (16, np.float32), turns * 32)
 
 
 def _float_products(isa: Isa, turns: int) -> Measure:
@@ -173,6 +188,7 @@ INSTRUCTIONS = {
     instruction.name: instruction
     for instruction in (
         Instruction("int8", "byte dot product", lambda isa: isa.byte_dot is not None, _byte_dots),
+        Instruction("int16", "16-bit integer dot product", lambda isa: isa.word_dot is not None, _word_dots),
         Instruction("bf16", "bfloat16 dot product", lambda isa: isa.bf16_dot, _bf16_dots),
         Instruction("fp32", "float32 multiply-add", lambda _: True, _float_products),
     )

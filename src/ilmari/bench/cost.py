@@ -7,9 +7,9 @@ from typing import Literal
 
 from ilmari.artifact.params import step_params_bytes
 from ilmari.bench.ceilings import Rates
-from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS
+from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS, WORDS
 from ilmari.kernels.plan import Plan
-from ilmari.model.cost import kv_bytes_per_token, linear_macs
+from ilmari.model.cost import linear_macs
 
 Limit = Literal["read", "multiply"]
 
@@ -31,6 +31,7 @@ LINEARS = {
     # A 16-bit product takes as long as two byte products. `linear_pairs` does with fewer than one for each multiply-add
     # where that pays, so it may exceed this ceiling, which is that of any direct computation.
     PAIRS: Arithmetic("int8", 2),
+    WORDS: Arithmetic("int16", 1),
     GROUPS: Arithmetic("int8", 1),
 }
 """How linear layers multiply, by the form of their input; everything else is `FLOAT`."""
@@ -130,7 +131,7 @@ def step_cost(plan: Plan, load: Load) -> Cost:
     work: the time they take lowers the fraction that a step reaches.
     """
     return Cost(
-        step_params_bytes(plan) + load.cached * kv_bytes_per_token(plan.config),
+        step_params_bytes(plan) + load.cached * plan.kv_bytes_per_token,
         linear_macs(plan.config, load.rows, load.outputs),
         LINEARS[plan.form(load.rows)],
     )

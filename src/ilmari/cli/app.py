@@ -12,6 +12,7 @@ from ilmari.cli.chat import chat_command
 from ilmari.cli.compile import compile_command
 from ilmari.cli.demo import demo_command
 from ilmari.cli.errors import run
+from ilmari.cli.eval.app import eval_app
 from ilmari.cli.generate import generate_command
 from ilmari.cli.inspect import inspect_command
 from ilmari.cli.verify import verify_command
@@ -29,6 +30,7 @@ VERBS: dict[str, Callable[..., None]] = {
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 for _name, _command in VERBS.items():
     app.command(_name)(_command)
+app.add_typer(eval_app, name="eval")
 app.add_typer(bench_app, name="bench")
 
 

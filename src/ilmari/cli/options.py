@@ -22,7 +22,7 @@ Threads = Annotated[
         metavar="N",
         min=1,
         max=MAX_THREADS,
-        help="Threads of the kernels; without it ILMARI_NUM_THREADS, else all the CPUs there are to use.",
+        help="Threads of the kernels; without it ILMARI_NUM_THREADS, else the physical cores there are to use.",
     ),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

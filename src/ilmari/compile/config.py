@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ilmari.compile.calibration import calibration_of
 from ilmari.compile.override import apply_override, parse_override
 from ilmari.compile.schema import VendorConfig, given_keys, validate
 from ilmari.compile.yaml_reader import read_yaml
+from ilmari.datasets.calibration import Calibration
 from ilmari.errors import ConfigError
 
 LENGTH_STEP = 16
@@ -26,8 +28,8 @@ class CompileConfig:
     """What one compilation needs.
 
     `max_prompt_len` and `max_seq_len` are in tokens; `scheme` is one of `kernels.scheme.SCHEMES`; `output` is the
-    artifact's folder; `notices` are sentences about keys that have no effect. Relative paths are relative to the
-    current folder.
+    artifact's folder; `notices` are sentences about keys that have no effect; `calibration` is the data set that the
+    file names, if it names one. Relative paths are relative to the current folder.
     """
 
     source: Path
@@ -38,27 +40,35 @@ class CompileConfig:
     scheme: str
     output: Path
     notices: tuple[str, ...]
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
 class _Scheme:
-    """A weight scheme of the vendor: the `backend.dtype` it goes with, and what is absent here, with the way past."""
+    """A weight scheme of the vendor: the `backend.dtype`s it goes with, and what is absent here, with the way past."""
 
-    dtype: str
+    dtypes: tuple[str, ...]
     absent: str | None = None
     way_past: str | None = None
 
 
 _SCHEMES = {
-    "fp16": _Scheme("fp16"),
-    "bf16": _Scheme("bf16"),
-    "w8a16": _Scheme("int8"),
-    "w8a8": _Scheme("int8"),
-    "w8a16_gptq": _Scheme("int8", "GPTQ", "--set frontend.quantize.type=w8a16"),
-    "w16kv8": _Scheme("int8", "an int8 KV cache", "--set backend.dtype=fp16 --set frontend.quantize=null"),
+    "fp16": _Scheme(("fp16",)),
+    "bf16": _Scheme(("bf16",)),
+    "w8a16": _Scheme(("int8",)),
+    "w8a8": _Scheme(("int8",)),
+    "w8a16_kv8": _Scheme(("int8",)),
+    "w8a8_kv8": _Scheme(("int8",)),
+    "w8a16_gptq": _Scheme(("int8",), "GPTQ", "--set frontend.quantize.type=w8a16"),
+    "w16kv8": _Scheme(("fp16", "int8")),  # the vendor's file says int8, of the cache
 }
 _SCHEME_OF_DTYPE = {"fp16": "fp16", "bf16": "bf16", "int8": "w8a16"}
-_WITH_ACTIVATION = {(f"w8{old}", new): f"w8{new}" for old in ("a16", "a8") for new in ("a16", "a8")}
+_WITH_ACTIVATION = {
+    (f"w8{old}{cache}", new): f"w8{new}{cache}"
+    for old in ("a16", "a8")
+    for new in ("a16", "a8")
+    for cache in ("", "_kv8")
+}
 
 _NO_EFFECT = {
     "frontend.model_kwargs.b2s": "it sets throughput against latency in serving, and nothing serves an artifact yet",
@@ -113,6 +123,7 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
     """
     keys, source = recipe.keys, recipe.source
     prompt, sequence = _lengths(recipe)
+    calibration = calibration_of(keys.dataset, source)
     scheme = _scheme(recipe)
     _refuse_absent(recipe, scheme)
     if activation is not None:
@@ -131,6 +142,7 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
             for key, why in _NO_EFFECT.items()
             if any(path.startswith(f"{key}.") for path in given)
         ),
+        calibration=calibration,
     )
 
 
@@ -155,8 +167,9 @@ def _scheme(recipe: Recipe) -> str:
     dtype, quantize = recipe.keys.backend.dtype, recipe.keys.frontend.quantize
     if quantize is None or quantize.type is None:
         return _SCHEME_OF_DTYPE[dtype]
-    needed = _SCHEMES[quantize.type].dtype
-    if dtype != needed:
+    dtypes = _SCHEMES[quantize.type].dtypes
+    if dtype not in dtypes:
+        needed = dtypes[0]
         raise ConfigError(
             f"{recipe.source}: `backend.dtype` is {dtype} but `frontend.quantize.type` is {quantize.type}, which goes "
             f"with {needed}; set `backend.dtype: {needed}`, or remove `frontend.quantize`."

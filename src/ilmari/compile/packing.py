@@ -28,12 +28,12 @@ def pack(weight: NDArray[Any], shape: LinearShape) -> NDArray[Any]:
     return np.ascontiguousarray(tiles.transpose(0, 2, 1))
 
 
-def pack_bytes(weight: NDArray[np.int8], shape: LinearShape) -> NDArray[np.uint8]:
-    """[rows, k] to [rows/block, k/4, block*4], 128 added: four inputs of a channel, then of the next.
+def pack_bytes(weight: NDArray[np.int8], shape: LinearShape, offset: int) -> NDArray[np.uint8]:
+    """[rows, k] to [rows/block, k/4, block*4], `offset`, 128 or 0, added: four inputs of a channel, then of the next.
 
     Of each run of inputs, group g has inputs 2g, h+2g, 2g+1 and h+2g+1, where h is half a run: see `kernels.form`.
     """
     rows, k = weight.shape
-    stored = weight.view(np.uint8) ^ 0x80
+    stored = weight.view(np.uint8) ^ np.uint8(offset)
     runs = stored.reshape(rows // shape.block, shape.block, k // shape.run, 2, shape.run // 4, 2)
     return np.ascontiguousarray(runs.transpose(0, 2, 4, 1, 5, 3)).reshape(rows // shape.block, *shape.packed[1:])

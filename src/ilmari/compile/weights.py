@@ -74,7 +74,7 @@ def _linear(plan: Plan, name: str, weight: NDArray[np.float32]) -> Iterator[NDAr
 def _parts(plan: Plan, shape: LinearShape, weight: NDArray[np.float32]) -> list[NDArray[Any]]:
     """A padded weight [rows, k] as the tensors of `Plan.linear_tensors`."""
     encoded = ENCODERS[plan.scheme.weights](weight)
-    packed = pack_bytes(encoded.values, shape) if plan.byte_dot else pack(encoded.values, shape)
+    packed = pack_bytes(encoded.values, shape, plan.isa.byte_offset) if plan.byte_dot else pack(encoded.values, shape)
     return [packed, encoded.scale]
 
 

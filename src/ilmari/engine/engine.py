@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Generator
 from collections.abc import Sequence as Many
 
 import numpy as np
@@ -22,7 +23,6 @@ from ilmari.errors import ArtifactError, RequestError
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.kv_layout import BLOCK_SIZE
 from ilmari.kernels.library import KernelLibrary
-from ilmari.model.cost import kv_bytes_per_token
 from ilmari.model.rope import inv_freq
 
 MAX_NUM_SEQS = 16
@@ -64,13 +64,13 @@ class Engine:
         self._max_num_seqs = max_num_seqs
         self._max_rows = max(max_num_batched_tokens, max_num_seqs)
         self._runner = Runner(artifact, self._max_rows, library)
-        self.cache = KvCache(self.config, self._cache_blocks(kv_cache_memory_bytes))
+        self.cache = KvCache(self._runner.plan, self._cache_blocks(kv_cache_memory_bytes))
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._ids = itertools.count()
 
     def _cache_blocks(self, memory_bytes: int | None) -> int:
-        block_bytes = BLOCK_SIZE * kv_bytes_per_token(self.config)
+        block_bytes = BLOCK_SIZE * self._runner.plan.kv_bytes_per_token
         if memory_bytes is not None:
             return memory_bytes // block_bytes
         one = blocks_for(self.manifest.max_seq_len)
@@ -205,24 +205,44 @@ class Engine:
         self.cache.release(sequence.blocks)
         sequence.blocks = []
 
-    def logits(self, token_ids: Many[int]) -> NDArray[np.float32]:
-        """Logits float32 [len, vocab] after each of the tokens, as one sequence.
+    def logits(self, token_ids: Many[int], last: int | None = None) -> NDArray[np.float32]:
+        """Logits float32 [last, vocab] after each of the last tokens, by default after all, as one sequence.
 
         Raises:
             RequestError: as `add`; up to the artifact's longest sequence is taken.
         """
+        pieces = self.stream_logits(token_ids, last)
+        first = next(pieces)  # checks the tokens before memory is taken for their logits
+        result = np.empty((len(token_ids) if last is None else last, self.config.vocab_size), np.float32)
+        done = 0
+        for piece in itertools.chain((first,), pieces):
+            result[done : done + len(piece)] = piece
+            done += len(piece)
+        return result
+
+    def stream_logits(self, token_ids: Many[int], last: int | None = None) -> Generator[NDArray[np.float32]]:
+        """The same in pieces float32 [rows, vocab], one for each step, valid until the next is asked for.
+
+        Engines with the same `max_num_batched_tokens` give pieces of the same tokens. The sequence holds its part of
+        the cache until the last piece, or until the generator is closed.
+
+        Raises:
+            RequestError: as `logits`, when the first piece is asked for.
+        """
         self._check_prompt(token_ids, self.manifest.max_seq_len)
+        wanted = len(token_ids) if last is None else last
         sequence = self._sequence(token_ids, len(token_ids), SamplingParams(), frozenset())
         if not self.cache.can_allocate(blocks_for(len(token_ids))):
             raise RequestError("The KV cache is full of running sequences; ask for logits when they have ended.")
         sequence.blocks = self.cache.allocate(blocks_for(len(token_ids)))
         try:
-            result = np.empty((len(token_ids), self.config.vocab_size), np.float32)
             while count := min(sequence.pending, self._max_rows):
-                batch = make_batch([Work(sequence, count, outputs=count)], tile_tokens(self.config.q_per_kv))
-                result[sequence.computed : sequence.computed + count] = self._runner.forward(batch, self.cache)
+                outputs = min(max(wanted - (sequence.pending - count), 0), count)
+                batch = make_batch([Work(sequence, count, outputs)], tile_tokens(self.config.q_per_kv))
+                logits = self._runner.forward(batch, self.cache)
                 sequence.computed += count
-            return result
+                if outputs:
+                    yield logits
         finally:
             self.cache.release(sequence.blocks)
 

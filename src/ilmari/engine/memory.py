@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ilmari.settings import CGROUP
+from ilmari.cpus import CGROUP
 
 MEMINFO = Path("/proc/meminfo")
 

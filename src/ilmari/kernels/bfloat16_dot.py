@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import tvm
 from tvm.script import tirx as T
 
 if TYPE_CHECKING:
-    from tvm.tirx import PrimExpr
+    from tvm.tirx import PrimExpr, PrimFunc
 
 LANES = 16
 
@@ -27,7 +28,11 @@ define linkonce_odr <16 x float> @dot_bfloat16(<16 x float> %sum, <16 x i32> %a,
 
 attributes #0 = { alwaysinline nounwind "target-features"="+avx512f,+avx512bf16" }
 """
-"""What a kernel that calls `dot_bfloat16` needs: `T.attr("default", "pragma_import_llvm", LLVM_SOURCE)` before it."""
+
+
+def with_dot(kernel: PrimFunc) -> PrimFunc:
+    """`kernel`, which may call `dot_bfloat16`, with what that needs."""
+    return kernel.with_body(tvm.tirx.AttrStmt("default", "pragma_import_llvm", LLVM_SOURCE, kernel.body))
 
 
 def dot_bfloat16(total: PrimExpr, a: PrimExpr, b: PrimExpr) -> PrimExpr:

@@ -1,4 +1,4 @@
-"""Integer dot products: one instruction each, as TIR expressions."""
+"""Integer dot products, one or two instructions each, as TIR expressions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tvm.script import tirx as T
 
-from ilmari.kernels.isa import Isa
+from ilmari.kernels.isa import PMADDWD, Isa
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimExpr
@@ -18,13 +18,20 @@ def every_lane(isa: Isa, word: PrimExpr, dtype: str) -> PrimExpr:
     return T.reinterpret(wide, dtype=f"{dtype}x{isa.lanes * (4 if dtype == 'int8' else 2)}")
 
 
+def as_words(isa: Isa, wide: PrimExpr) -> PrimExpr:
+    """int32 lanes as the two int16 numbers in each."""
+    return T.reinterpret(wide, dtype=f"int16x{2 * isa.lanes}")
+
+
 def dot_bytes(isa: Isa, total: PrimExpr, weights: PrimExpr, activations: PrimExpr) -> PrimExpr:
-    """total + the sums of four products of unsigned and signed bytes: int32 lanes, uint8 and int8 by fours."""
+    """total + the sums of four products of bytes: int32 lanes, weights as they are stored and int8 by fours."""
     return _dot(isa, isa.byte_dot, total, weights, activations)
 
 
 def dot_words(isa: Isa, total: PrimExpr, a: PrimExpr, b: PrimExpr) -> PrimExpr:
     """total + the sums of two products of int16, modulo 2**32: int32 lanes, int16 by twos."""
+    if isa.word_dot == PMADDWD:
+        return total + _dot(isa, PMADDWD, a, b)
     return _dot(isa, isa.word_dot, total, a, b)
 
 

@@ -16,19 +16,17 @@ from ilmari.kernels.attention_decode import attention_decode
 from ilmari.kernels.attention_prefill import attention_prefill
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.embedding import embedding
-from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS, Form
+from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS, WORDS, Form
 from ilmari.kernels.isa import Isa
+from ilmari.kernels.layer_input import copy, norm, silu
 from ilmari.kernels.linear_bfloat16 import linear_bfloat16
 from ilmari.kernels.linear_float import linear_float
 from ilmari.kernels.linear_groups import linear_groups
 from ilmari.kernels.linear_halves import linear_halves
 from ilmari.kernels.linear_pairs import linear_pairs
+from ilmari.kernels.linear_words import linear_words
 from ilmari.kernels.plan import LinearShape, Plan
-from ilmari.kernels.quantize import norm_quantize, quantize, silu_quantize
-from ilmari.kernels.rmsnorm import rmsnorm
 from ilmari.kernels.rope_append import rope_append
-from ilmari.kernels.round_rows import round_rows
-from ilmari.kernels.silu_multiply import silu_multiply
 from ilmari.kernels.target import Target, tvm_target
 from ilmari.report import Progress
 
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
 LINEARS: dict[Form, Callable[[Isa, LinearShape], PrimFunc]] = {
     HALVES: linear_halves,
     PAIRS: linear_pairs,
+    WORDS: linear_words,
     GROUPS: linear_groups,
 }
 """The products of int8 weights and integers."""
@@ -58,30 +57,28 @@ def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
     config, isa = plan.config, plan.isa
     heads, kv_heads, head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     hidden, eps, intermediate = config.hidden_size, config.rms_norm_eps, plan.intermediate
-    qkv, gate_up = plan.linears["qkv"], plan.linears["gate_up"]
+    attention = isa, heads, kv_heads, head_dim
+    qkv, gate_up, kv_dtype = plan.linears["qkv"], plan.linears["gate_up"], plan.scheme.kv_cache
     table: dict[str, Callable[[], PrimFunc]] = {
         "embedding": partial(embedding, isa, config.vocab_size, hidden, plan.scheme.embedding),
-        "rope_append": partial(rope_append, isa, heads, kv_heads, head_dim, qkv.n),
-        "attention_prefill": partial(attention_prefill, isa, heads, kv_heads, head_dim, tile_tokens(config.q_per_kv)),
-        "attention_decode": partial(attention_decode, isa, heads, kv_heads, head_dim),
+        "rope_append": partial(rope_append, *attention, qkv.n, kv_dtype),
+        "attention_prefill": partial(attention_prefill, *attention, tile_tokens(config.q_per_kv), kv_dtype),
+        "attention_decode": partial(attention_decode, *attention, kv_dtype),
     }
     for _, form in plan.forms:
-        if form in LINEARS:
-            table[f"norm_{form.name}"] = partial(norm_quantize, isa, form, hidden, eps)
-            table[f"copy_{form.name}"] = partial(quantize, isa, form, config.q_size)
-            table[f"silu_{form.name}"] = partial(silu_quantize, isa, form, intermediate, gate_up.n)
-        else:
-            table[f"norm_{form.name}"] = partial(rmsnorm, isa, hidden, eps, form.name)
-            table[f"silu_{form.name}"] = partial(silu_multiply, isa, intermediate, gate_up.n, form.name)
-        if form is BFLOAT16:
-            table["copy_bfloat16"] = partial(round_rows, isa, config.q_size)
+        table[f"norm_{form.name}"] = partial(norm, isa, form, hidden, eps)
+        table[f"silu_{form.name}"] = partial(silu, isa, form, intermediate, gate_up.n)
+        if form is not FLOAT32:  # attention's output is
+            table[f"copy_{form.name}"] = partial(copy, isa, form, config.q_size)
         for name, shape in plan.linears.items():
-            table[f"linear_{name}_{form.name}"] = (
-                partial(LINEARS[form], isa, shape)
-                if form in LINEARS
-                else partial(FLOAT_LINEARS[form], isa, shape, plan.scheme.weights)
-            )
+            table[f"linear_{name}_{form.name}"] = _linear(plan, form, shape)
     return table
+
+
+def _linear(plan: Plan, form: Form, shape: LinearShape) -> Callable[[], PrimFunc]:
+    if form in LINEARS:
+        return partial(LINEARS[form], plan.isa, shape)
+    return partial(FLOAT_LINEARS[form], plan.isa, shape, plan.scheme.weights)
 
 
 def compile_kernels(plan: Plan, target: Target, progress: Progress) -> bytes:

@@ -73,6 +73,13 @@ PAIRS = Form(
 )
 """The same numbers whole. What is left free at the end keeps rows out of each other's cache sets."""
 
+WORDS = Form(
+    "words",
+    "16-bit integers, one scale per token",
+    (Part("int16", lambda k: k + LONGEST_RUN), Part("int32", chunks), Part("float32", lambda _: 1)),
+)
+"""The same numbers, rows apart as in `pairs`."""
+
 GROUPS = Form(
     "groups",
     f"8-bit integers, one scale per token and {GROUP} inputs",
@@ -80,4 +87,4 @@ GROUPS = Form(
 )
 """Numbers in one signed byte."""
 
-FORMS = {form.name: form for form in (FLOAT32, BFLOAT16, HALVES, PAIRS, GROUPS)}
+FORMS = {form.name: form for form in (FLOAT32, BFLOAT16, HALVES, PAIRS, WORDS, GROUPS)}

@@ -10,7 +10,7 @@ import importlib.util
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import tvm_ffi
 from numpy.typing import DTypeLike, NDArray
 
 from ilmari.errors import ArtifactError
-from ilmari.settings import num_threads
+from ilmari.settings import num_threads, pinned_cpus, set_num_threads
 
 ALIGNMENT = 64
 """Bytes: compiled code loads whole vectors from the start of each array, which must lie on a vector's boundary."""
@@ -88,4 +88,18 @@ def load_runtime() -> None:
     # Threads without work spin this many times and then sleep: as fast as the runtime's own 300,000, and kinder.
     os.environ["TVM_THREAD_POOL_SPIN_COUNT"] = "10000"
     # Kernels find TVMBackendParallelLaunch and its like through the process's global symbols.
-    ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+    runtime = ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+    if cpus := pinned_cpus():
+        _pin(runtime, cpus)
+
+
+def _pin(runtime: ctypes.CDLL, cpus: Sequence[int]) -> None:
+    """Keep the calling thread and the runtime's others each on a CPU: a task of a parallel loop for each thread."""
+    set_num_threads(len(cpus))  # the settings would count the one CPU that is left to this thread
+
+    def task(index: int, _environment: int, _data: int) -> int:
+        os.sched_setaffinity(0, {cpus[index]})
+        return 0
+
+    as_c = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+    runtime.TVMBackendParallelLaunch(as_c(task), None, len(cpus))

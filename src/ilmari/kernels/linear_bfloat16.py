@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.bfloat16_dot import LLVM_SOURCE, dot_bfloat16
+from ilmari.kernels.bfloat16_dot import dot_bfloat16, with_dot
+from ilmari.kernels.form import BFLOAT16
 from ilmari.kernels.isa import Isa
+from ilmari.kernels.linear_kernel import float_kernel, store
 from ilmari.kernels.numeric import bfloat16_bits, widen
 from ilmari.kernels.plan import LinearShape
-from ilmari.kernels.scheme import storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,11 +29,11 @@ PANEL = 1024  # pairs of inputs in a panel: with 64 channels a quarter of a mega
 def linear_bfloat16(isa: Isa, shape: LinearShape, dtype: str) -> PrimFunc:
     """Y[m, n] (+)= channel_scale[n] * X[m, k] @ bfloat16(W).T
 
-    X is bfloat16 as uint16 (see `round_rows`); Y float32; W, of `dtype` float16 or bfloat16, and channel_scale as in
+    X is bfloat16 as uint16 (see `form`); Y float32; W, of `dtype` float16 or bfloat16, and channel_scale as in
     `linear_float`. `accumulate` adds to Y: the residual.
     """
     lanes, block = isa.lanes, shape.block
-    n, k, accumulate, vectors = shape.n, shape.k, shape.accumulate, block // lanes
+    k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
     pairs = min(PANEL, k // 2)
     panels = -(-k // (2 * pairs))
 
@@ -73,10 +74,7 @@ def linear_bfloat16(isa: Isa, shape: LinearShape, dtype: str) -> PrimFunc:
                     n0: T.let = nb * block + j * lanes
                     total: T.let = acc[T.ramp((i * vectors + j) * lanes, 1, lanes)]
                     value: T.let = total * channel_scale[T.ramp(n0, 1, lanes)]
-                    if add:
-                        Y[first + i, T.ramp(n0, 1, lanes)] = Y[first + i, T.ramp(n0, 1, lanes)] + value
-                    else:
-                        Y[first + i, T.ramp(n0, 1, lanes)] = value
+                    store(lanes, add, first + i, n0, value, Y)
 
     @T.inline
     def product(nb, start, steps, add, X, W, panel, channel_scale, Y, m):
@@ -85,24 +83,14 @@ def linear_bfloat16(isa: Isa, shape: LinearShape, dtype: str) -> PrimFunc:
         for mb in T.serial((m + ROWS - 1) // ROWS):
             tile(mb * ROWS, nb, start, steps, add, X, panel, channel_scale, Y, m)
 
-    @T.prim_func
-    def kernel(
-        x: T.handle,
-        W: T.Buffer((n // block, k, block), storage(dtype)),
-        channel_scale: T.Buffer((n,), "float32"),
-        y: T.handle,
-    ):
-        m = T.int32()
-        X = T.match_buffer(x, (m, k), "uint16")
-        Y = T.match_buffer(y, (m, n), "float32")
-        T.attr("default", "pragma_import_llvm", LLVM_SOURCE)
-        for nb in T.parallel(n // block):
-            panel = T.alloc_buffer((pairs, block), "int32")
-            product(nb, 0, pairs, accumulate, X, W, panel, channel_scale, Y, m)
-            for p in T.serial(1, panels):
-                product(nb, p * pairs, T.min(pairs, k // 2 - p * pairs), True, X, W, panel, channel_scale, Y, m)
+    @T.inline
+    def multiply(m, nb, X, W, channel_scale, Y):
+        panel = T.alloc_buffer((pairs, block), "int32")
+        product(nb, 0, pairs, accumulate, X, W, panel, channel_scale, Y, m)
+        for p in T.serial(1, panels):
+            product(nb, p * pairs, T.min(pairs, k // 2 - p * pairs), True, X, W, panel, channel_scale, Y, m)
 
-    return kernel
+    return with_dot(float_kernel(BFLOAT16, shape, dtype, multiply))
 
 
 def linear_bfloat16_reference(

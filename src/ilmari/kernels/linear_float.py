@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm.script import tirx as T
 
+from ilmari.kernels.form import FLOAT32
 from ilmari.kernels.isa import Isa, fma
+from ilmari.kernels.linear_kernel import by_tiles, float_kernel, store
 from ilmari.kernels.numeric import widen
 from ilmari.kernels.plan import LinearShape
-from ilmari.kernels.scheme import storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def linear_float(isa: Isa, shape: LinearShape, dtype: str) -> PrimFunc:
     residual.
     """
     lanes, block = isa.lanes, shape.block
-    n, k, accumulate, vectors = shape.n, shape.k, shape.accumulate, block // lanes
+    k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
 
     @T.inline
     def tile(rows, first, nb, X, W, channel_scale, Y):
@@ -48,32 +49,9 @@ def linear_float(isa: Isa, shape: LinearShape, dtype: str) -> PrimFunc:
             for j in T.unroll(vectors):
                 n0: T.let = nb * block + j * lanes
                 value: T.let = acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] * channel_scale[T.ramp(n0, 1, lanes)]
-                if accumulate:
-                    Y[first + i, T.ramp(n0, 1, lanes)] = Y[first + i, T.ramp(n0, 1, lanes)] + value
-                else:
-                    Y[first + i, T.ramp(n0, 1, lanes)] = value
+                store(lanes, accumulate, first + i, n0, value, Y)
 
-    @T.prim_func
-    def kernel(
-        x: T.handle,
-        W: T.Buffer((n // block, k, block), storage(dtype)),
-        channel_scale: T.Buffer((n,), "float32"),
-        y: T.handle,
-    ):
-        m = T.int32()
-        X = T.match_buffer(x, (m, k), "float32")
-        Y = T.match_buffer(y, (m, n), "float32")
-        for nb in T.parallel(n // block):
-            for mb in T.serial(m // ROWS):
-                tile(ROWS, mb * ROWS, nb, X, W, channel_scale, Y)
-            if m % ROWS == 3:
-                tile(3, m - 3, nb, X, W, channel_scale, Y)
-            if m % ROWS == 2:
-                tile(2, m - 2, nb, X, W, channel_scale, Y)
-            if m % ROWS == 1:
-                tile(1, m - 1, nb, X, W, channel_scale, Y)
-
-    return kernel
+    return float_kernel(FLOAT32, shape, dtype, by_tiles(ROWS, tile))
 
 
 def linear_float_reference(

@@ -15,6 +15,7 @@ from tvm.script import tirx as T
 from ilmari.kernels.byte_dot import dot_bytes, every_lane
 from ilmari.kernels.form import CHUNK, HALVES, chunks
 from ilmari.kernels.isa import Isa
+from ilmari.kernels.linear_kernel import by_tiles, claim, integer_kernel, store, weights_ahead
 from ilmari.kernels.plan import LinearShape
 
 if TYPE_CHECKING:
@@ -31,14 +32,15 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
     `accumulate` adds to it: the residual.
     """
     lanes, block = isa.lanes, shape.block
-    n, k, accumulate, vectors = shape.n, shape.k, shape.accumulate, block // lanes
+    k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
     bytes_, steps = lanes * 4, lanes // 2
-    values, corrections, scales = (part.columns(k) for part in HALVES.parts)
+    fetch = weights_ahead(isa, block, ROWS)
 
     @T.inline
     def tile(rows, first, nb, X, correction, scale, W, channel_scale, Y):
         acc = T.alloc_buffer((rows * 2 * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         sums = T.alloc_buffer((rows * block,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        claim(rows, block, first, nb, Y)
         for chunk in T.serial(chunks(k)):
             for i in T.unroll(rows):
                 for j in T.unroll(vectors):
@@ -47,6 +49,7 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
                         correction[first + i, chunk], lanes
                     )
             for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // (2 * lanes)):
+                fetch(X.shape[0], first, nb, k // 4, k // 4, chunk * (CHUNK // (2 * lanes)) + run, W)
                 for step in T.unroll(steps):
                     for i in T.unroll(rows * 2):
                         for j in T.unroll(vectors):
@@ -69,34 +72,9 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
                 columns: T.let = nb * block + j * lanes
                 factor: T.let = channel_scale[T.ramp(columns, 1, lanes)] * T.broadcast(scale[first + i, 0], lanes)
                 value: T.let = sums[T.ramp((i * vectors + j) * lanes, 1, lanes)] * factor
-                if accumulate:
-                    Y[first + i, T.ramp(columns, 1, lanes)] = Y[first + i, T.ramp(columns, 1, lanes)] + value
-                else:
-                    Y[first + i, T.ramp(columns, 1, lanes)] = value
+                store(lanes, accumulate, first + i, columns, value, Y)
 
-    @T.prim_func
-    def kernel(
-        x: T.handle,
-        c: T.handle,
-        s: T.handle,
-        W: T.Buffer((n // block, k // 4, block * 4), "uint8"),
-        channel_scale: T.Buffer((n,), "float32"),
-        y: T.handle,
-    ):
-        m = T.int32()
-        X = T.match_buffer(x, (m, values), "uint16")
-        correction = T.match_buffer(c, (m, corrections), "int32")
-        scale = T.match_buffer(s, (m, scales), "float32")
-        Y = T.match_buffer(y, (m, n), "float32")
-        for nb in T.parallel(n // block):
-            for mb in T.serial(m // ROWS):
-                tile(ROWS, mb * ROWS, nb, X, correction, scale, W, channel_scale, Y)
-            if m % ROWS == 2:
-                tile(2, m - 2, nb, X, correction, scale, W, channel_scale, Y)
-            if m % ROWS == 1:
-                tile(1, m - 1, nb, X, correction, scale, W, channel_scale, Y)
-
-    return kernel
+    return integer_kernel(HALVES, shape, by_tiles(ROWS, tile))
 
 
 def linear_int16_reference(

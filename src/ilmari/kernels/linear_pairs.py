@@ -6,7 +6,7 @@ Winograd's inner product (1968) trades half of the multiplications for additions
 
 What is subtracted depends on one row or on one channel alone, and is summed once for all. CPUs with ports for vector
 additions beside those for multiplications gain by it. A sum of an activation and a stored weight fits into int16 (see
-`quantize_halves.LEVELS`), everything is exact modulo 2**32, and so is the result, because over a chunk of inputs it
+`quantize_int16.LEVELS`), everything is exact modulo 2**32, and so is the result, because over a chunk of inputs it
 fits into int32. Chunks are added in float32.
 
 To keep both kinds of ports busy, `isa.traded` of four groups of inputs are computed so and the others directly; which
@@ -22,6 +22,7 @@ from tvm.script import tirx as T
 from ilmari.kernels.byte_dot import dot_words, every_lane
 from ilmari.kernels.form import CHUNK, CLASSES, PAIRS, chunks
 from ilmari.kernels.isa import Isa
+from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store, weights_ahead
 from ilmari.kernels.plan import LinearShape
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
     `accumulate` adds to it: the residual.
     """
     lanes, block, traded = isa.lanes, shape.block, isa.traded
-    n, k, accumulate, vectors = shape.n, shape.k, shape.accumulate, block // lanes
+    k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
     words, steps = 2 * lanes, lanes // 2
-    values, corrections, scales = (part.columns(k) for part in PAIRS.parts)
+    fetch = weights_ahead(isa, block, ROWS)
 
     @T.inline
     def expand(nb, chunk, runs, W, panel, squares):
@@ -66,20 +67,21 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
             squares[T.ramp(j * lanes, 1, lanes)] = acc[T.ramp(j * lanes, 1, lanes)]
 
     @T.inline
-    def tile(rows, row, first, chunk, runs, X, correction, panel, squares, sums):
-        """sums[row + i] += X[first + i] times the chunk's weights, for `rows` rows i."""
+    def tile(rows, row, count, first, nb, chunk, runs, X, correction, W, panel, squares, sums):
+        """sums[row + i] += X[first + row + i] times the chunk's weights, for `rows` rows i."""
         acc = T.alloc_buffer((rows * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         for i in T.unroll(rows):
             for j in T.unroll(vectors):
-                row_part: T.let = T.broadcast(correction[first + i, chunk * CLASSES + j % CLASSES], lanes)
+                row_part: T.let = T.broadcast(correction[first + row + i, chunk * CLASSES + j % CLASSES], lanes)
                 acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = row_part - squares[T.ramp(j * lanes, 1, lanes)]
         for run in T.serial(runs):
+            fetch(count, row, nb, (chunk + 1) * (CHUNK // 4), CHUNK // 4, run, W)
             for step in T.unroll(steps):
                 for i in T.unroll(rows):
                     for j in T.unroll(vectors):
                         at: T.let = chunk * CHUNK + run * 2 * lanes + step * 2
-                        a_even: T.let = every_lane(isa, X[first + i, T.ramp(at, 1, 2)], "int16")
-                        a_odd: T.let = every_lane(isa, X[first + i, T.ramp(at + lanes, 1, 2)], "int16")
+                        a_even: T.let = every_lane(isa, X[first + row + i, T.ramp(at, 1, 2)], "int16")
+                        a_odd: T.let = every_lane(isa, X[first + row + i, T.ramp(at + lanes, 1, 2)], "int16")
                         even: T.let = panel[run * steps + step, j, 0, T.ramp(0, 1, words)]
                         odd: T.let = panel[run * steps + step, j, 1, T.ramp(0, 1, words)]
                         total: T.let = acc[T.ramp((i * vectors + j) * lanes, 1, lanes)]
@@ -97,51 +99,29 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
                 before: T.let = sums[row + i, T.ramp(j * lanes, 1, lanes)]
                 sums[row + i, T.ramp(j * lanes, 1, lanes)] = T.Select(chunk == 0, value, before + value)
 
+    each = by_tiles(ROWS, tile)
+
     @T.inline
     def finish(row, i, nb, sums, scale, channel_scale, Y):
         for j in T.serial(vectors):
             columns: T.let = nb * block + j * lanes
             factor: T.let = channel_scale[T.ramp(columns, 1, lanes)] * T.broadcast(scale[i, 0], lanes)
             value: T.let = sums[row, T.ramp(j * lanes, 1, lanes)] * factor
-            if accumulate:
-                Y[i, T.ramp(columns, 1, lanes)] = Y[i, T.ramp(columns, 1, lanes)] + value
-            else:
-                Y[i, T.ramp(columns, 1, lanes)] = value
+            store(lanes, accumulate, i, columns, value, Y)
 
-    @T.prim_func
-    def kernel(
-        x: T.handle,
-        c: T.handle,
-        s: T.handle,
-        W: T.Buffer((n // block, k // 4, block * 4), "uint8"),
-        channel_scale: T.Buffer((n,), "float32"),
-        y: T.handle,
-    ):
-        m = T.int32()
-        X = T.match_buffer(x, (m, values), "int16")
-        correction = T.match_buffer(c, (m, corrections), "int32")
-        scale = T.match_buffer(s, (m, scales), "float32")
-        Y = T.match_buffer(y, (m, n), "float32")
-        for nb in T.parallel(n // block):
-            panel = T.alloc_buffer((CHUNK // 4, vectors, 2, words), "int16")
-            squares = T.alloc_buffer((block,), "int32")
-            sums = T.alloc_buffer((BATCH, block), "float32")
-            for batch in T.serial((m + BATCH - 1) // BATCH):
-                first: T.let = batch * BATCH
-                rows: T.let = T.min(BATCH, m - first)
-                whole: T.let = rows // ROWS * ROWS
-                for chunk in T.serial(chunks(k)):
-                    runs: T.let = T.min(CHUNK, k - chunk * CHUNK) // (2 * lanes)
-                    expand(nb, chunk, runs, W, panel, squares)
-                    for mb in T.serial(rows // ROWS):
-                        tile(ROWS, mb * ROWS, first + mb * ROWS, chunk, runs, X, correction, panel, squares, sums)
-                    if rows % ROWS == 3:
-                        tile(3, whole, first + whole, chunk, runs, X, correction, panel, squares, sums)
-                    if rows % ROWS == 2:
-                        tile(2, whole, first + whole, chunk, runs, X, correction, panel, squares, sums)
-                    if rows % ROWS == 1:
-                        tile(1, whole, first + whole, chunk, runs, X, correction, panel, squares, sums)
-                for i in T.serial(rows):
-                    finish(i, first + i, nb, sums, scale, channel_scale, Y)
+    @T.inline
+    def multiply(m, nb, X, correction, scale, W, channel_scale, Y):
+        panel = T.alloc_buffer((CHUNK // 4, vectors, 2, words), "int16")
+        squares = T.alloc_buffer((block,), "int32")
+        sums = T.alloc_buffer((BATCH, block), "float32")
+        for batch in T.serial((m + BATCH - 1) // BATCH):
+            first: T.let = batch * BATCH
+            rows: T.let = T.min(BATCH, m - first)
+            for chunk in T.serial(chunks(k)):
+                runs: T.let = T.min(CHUNK, k - chunk * CHUNK) // (2 * lanes)
+                expand(nb, chunk, runs, W, panel, squares)
+                each(rows, rows, first, nb, chunk, runs, X, correction, W, panel, squares, sums)
+            for i in T.serial(rows):
+                finish(i, first + i, nb, sums, scale, channel_scale, Y)
 
-    return kernel
+    return integer_kernel(PAIRS, shape, multiply)

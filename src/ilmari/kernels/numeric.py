@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tvm.tirx import Buffer, PrimExpr
 
 LOG2_E = 1.4426950408889634
+SMALLEST_SCALE = 1e-37
 MASKED = -1e30  # a score whose exponential is 0, and that is no infinity to subtract from itself
 LN_2_HIGH, LN_2_LOW = 0.693359375, -2.12194440e-4  # ln 2 in two parts, the first exact in few bits (Cody and Waite)
 
@@ -84,6 +85,26 @@ def nearest(isa: Isa, x: PrimExpr, factor: PrimExpr) -> PrimExpr:
     # Truncation rounds to the nearest where everything is positive and shifted by a half.
     shifted = fma(isa, x, factor, T.broadcast(T.float32(32768.5), lanes))
     return T.cast(shifted, f"int32x{lanes}") - T.broadcast(T.int32(32768), lanes)
+
+
+def levels_per_unit(isa: Isa, scale: PrimExpr) -> PrimExpr:
+    """1 / scale in each lane; where the scale is next to nothing, above all that of zeros, few enough to give zeros."""
+    return T.broadcast(T.float32(1) / T.max(scale, T.float32(SMALLEST_SCALE)), isa.lanes)
+
+
+def side_by_side(isa: Isa, a: PrimExpr, b: PrimExpr) -> PrimExpr:
+    """The low bytes of int32 a and b as 16-bit words, b's above a's."""
+    low = T.broadcast(T.int32(255), isa.lanes)
+    return T.cast((a & low) | ((b & low) << T.broadcast(T.int32(8), isa.lanes)), f"uint16x{isa.lanes}")
+
+
+def round_even(isa: Isa, x: PrimExpr, factor: PrimExpr) -> PrimExpr:
+    """x * factor to the nearest integer, halves to even, int32; for magnitudes below 2**22.
+
+    Next to 1.5 * 2**23 float32 numbers are the integers, and their last bits count them.
+    """
+    shifted = fma(isa, x, factor, T.broadcast(T.float32(1.5 * 2**23), isa.lanes))
+    return T.reinterpret(shifted, dtype=f"int32x{isa.lanes}") - T.broadcast(T.int32(0x4B400000), isa.lanes)
 
 
 def lane_sum(buffer: Buffer, lanes: Iterable[int]) -> PrimExpr:

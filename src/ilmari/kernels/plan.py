@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, LONGEST_RUN, PAIRS, Form
+from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, LONGEST_RUN, PAIRS, WORDS, Form
 from ilmari.kernels.isa import Isa
+from ilmari.kernels.kv_layout import token_bytes
 from ilmari.kernels.scheme import Scheme
 from ilmari.model.config import ModelConfig
 
@@ -70,7 +71,7 @@ class Plan:
     @property
     def byte_dot(self) -> bool:
         """Whether linear layers multiply integer activations by bytes, rather than float32 ones."""
-        return self.scheme.weights == "int8" and self.isa.byte_dot is not None
+        return self.scheme.weights == "int8" and (self.isa.byte_dot or self.isa.word_dot) is not None
 
     @property
     def bf16_dot(self) -> bool:
@@ -81,6 +82,8 @@ class Plan:
     def forms(self) -> tuple[tuple[int, Form], ...]:
         """Forms of the linear layers' inputs, each with the rows of a step from which on it is used, ascending."""
         if self.byte_dot:
+            if self.isa.byte_dot is None:
+                return ((1, WORDS),)
             forms = INTEGER_FORMS[self.scheme.activation_bits]
             return forms if self.isa.word_dot else forms[:1]
         return FLOAT_FORMS[: 1 + self.bf16_dot]
@@ -94,6 +97,13 @@ class Plan:
         """Precision of the linear layers' inputs, for people."""
         descriptions = dict.fromkeys(form.description for _, form in self.forms)
         return ", in long steps ".join(descriptions)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of KV cache that one token takes in all layers, scales included."""
+        config = self.config
+        keys_and_values = 2 * config.num_hidden_layers * config.num_key_value_heads
+        return keys_and_values * token_bytes(self.scheme.kv_cache, config.head_dim)
 
     @property
     def intermediate(self) -> int:
@@ -146,7 +156,7 @@ class Plan:
         )
 
     def linear_tensors(self, name: str, prefix: str = "") -> tuple[TensorShape, TensorShape]:
-        """Weight of a linear layer and its scale per channel. Bytes for dot products have 128 added."""
+        """Weight of a linear layer and its scale per channel. Bytes have `Isa.byte_offset` added."""
         shape = self.linears[name]
         return (
             TensorShape(f"{prefix}{name}.weight", shape.packed, "uint8" if self.byte_dot else self.scheme.weights),

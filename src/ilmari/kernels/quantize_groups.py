@@ -1,6 +1,6 @@
 """Activations as 8-bit integers with a scale for each group of inputs (`form.GROUP`), for byte dot products.
 
-A weight is stored as w + 128, so a group's correction is -128 times the sum of its integers.
+A weight is stored as w + `Isa.byte_offset`, so a group's correction is the sum of its integers times minus that.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from tvm.script import tirx as T
 
 from ilmari.kernels.form import GROUP, groups
 from ilmari.kernels.isa import Isa
-from ilmari.kernels.numeric import lane_max, lane_sum, nearest
-from ilmari.kernels.quantize_halves import SMALLEST_SCALE, side_by_side
+from ilmari.kernels.numeric import lane_max, lane_sum, levels_per_unit, nearest, side_by_side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +36,7 @@ def store_groups(isa: Isa, k: int) -> Any:
                 value: T.let = row[0, T.ramp(group * GROUP + j * lanes, 1, lanes)]
                 largest[T.ramp(0, 1, lanes)] = T.max(largest[T.ramp(0, 1, lanes)], T.max(value, -value))
             unit: T.let = lane_max(largest, lanes) / T.float32(LEVELS)
-            factor: T.let = T.broadcast(T.float32(1) / T.max(unit, T.float32(SMALLEST_SCALE)), lanes)
+            factor: T.let = levels_per_unit(isa, unit)
             for run in T.serial(width // (2 * lanes)):
                 at: T.let = group * GROUP + run * 2 * lanes
                 a: T.let = nearest(isa, row[0, T.ramp(at, 1, lanes)], factor)
@@ -45,7 +44,7 @@ def store_groups(isa: Isa, k: int) -> Any:
                 Q[i, T.ramp(at // 2, 1, lanes)] = side_by_side(isa, a, b)
                 sums[T.ramp(0, 1, lanes)] = sums[T.ramp(0, 1, lanes)] + a + b
             scale[i, group] = unit
-            correction[i, group] = lane_sum(sums, range(lanes)) * -128
+            correction[i, group] = lane_sum(sums, range(lanes)) * -isa.byte_offset
 
     return store
 

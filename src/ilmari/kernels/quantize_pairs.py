@@ -1,4 +1,4 @@
-"""Activations as whole 16-bit integers, with the corrections that `linear_pairs` explains."""
+"""Activations as whole 16-bit integers, for `linear_words`, or with the corrections that `linear_pairs` explains."""
 
 from __future__ import annotations
 
@@ -6,43 +6,48 @@ from typing import TYPE_CHECKING, Any
 
 from tvm.script import tirx as T
 
-from ilmari.kernels.form import CHUNK, CLASSES, chunks
+from ilmari.kernels.form import CLASSES
 from ilmari.kernels.isa import Isa
-from ilmari.kernels.numeric import lane_sum, nearest
-from ilmari.kernels.quantize_halves import SMALLEST_SCALE, row_scale
+from ilmari.kernels.numeric import lane_sum
+from ilmari.kernels.quantize_int16 import store_int16
 
 if TYPE_CHECKING:
     from tvm.tirx import Buffer, PrimExpr
 
 
-def store_pairs(isa: Isa, k: int) -> Any:
-    """Inline: row [1, k], float32, becomes row i of the form `pairs`."""
-    lanes, measure = isa.lanes, row_scale(isa, k)
+def store_words(isa: Isa, k: int) -> Any:
+    """Inline: row [1, k], float32, becomes row i of the form `words`."""
+    lanes = isa.lanes
 
     @T.inline
-    def store(i, row, Q, correction, scale):
-        sums = T.alloc_buffer((lanes,), "int32", scope="local", annotations={"disable_lower_builtin": True})
-        products = T.alloc_buffer((lanes,), "int32", scope="local", annotations={"disable_lower_builtin": True})
-        measure(i, row, scale)
-        factor: T.let = T.broadcast(T.float32(1) / T.max(scale[i, 0], T.float32(SMALLEST_SCALE)), lanes)
-        for chunk in T.serial(chunks(k)):
-            sums[T.ramp(0, 1, lanes)] = T.broadcast(T.int32(0), lanes)
-            products[T.ramp(0, 1, lanes)] = T.broadcast(T.int32(0), lanes)
-            for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // (2 * lanes)):
-                at: T.let = chunk * CHUNK + run * 2 * lanes
-                a: T.let = nearest(isa, row[0, T.ramp(at, 1, lanes)], factor)
-                b: T.let = nearest(isa, row[0, T.ramp(at + lanes, 1, lanes)], factor)
-                Q[i, T.ramp(at, 1, lanes)] = T.cast(a, f"int16x{lanes}")
-                Q[i, T.ramp(at + lanes, 1, lanes)] = T.cast(b, f"int16x{lanes}")
-                sums[T.ramp(0, 1, lanes)] = sums[T.ramp(0, 1, lanes)] + a + b
-                products[T.ramp(0, 1, lanes)] = products[T.ramp(0, 1, lanes)] + a * b
-            offset: T.let = lane_sum(sums, range(lanes)) * -128
-            correction[i, chunk * CLASSES] = offset - traded_sum(isa, products, 0)
-            correction[i, chunk * CLASSES + 1] = offset - traded_sum(isa, products, 1)
-            correction[i, chunk * CLASSES + 2] = offset - traded_sum(isa, products, 2)
-            correction[i, chunk * CLASSES + 3] = offset - traded_sum(isa, products, 3)
+    def correct(i, chunk, sums, products, correction):  # noqa: ARG001
+        correction[i, chunk] = lane_sum(sums, range(lanes)) * -isa.byte_offset
 
-    return store
+    return store_int16(isa, k, _keep(lanes), correct)
+
+
+def store_pairs(isa: Isa, k: int) -> Any:
+    """Inline: row [1, k], float32, becomes row i of the form `pairs`."""
+    lanes = isa.lanes
+
+    @T.inline
+    def correct(i, chunk, sums, products, correction):
+        offset: T.let = lane_sum(sums, range(lanes)) * -isa.byte_offset
+        correction[i, chunk * CLASSES] = offset - traded_sum(isa, products, 0)
+        correction[i, chunk * CLASSES + 1] = offset - traded_sum(isa, products, 1)
+        correction[i, chunk * CLASSES + 2] = offset - traded_sum(isa, products, 2)
+        correction[i, chunk * CLASSES + 3] = offset - traded_sum(isa, products, 3)
+
+    return store_int16(isa, k, _keep(lanes), correct)
+
+
+def _keep(lanes: int) -> Any:
+    @T.inline
+    def keep(i, at, a, b, Q):
+        Q[i, T.ramp(at, 1, lanes)] = T.cast(a, f"int16x{lanes}")
+        Q[i, T.ramp(at + lanes, 1, lanes)] = T.cast(b, f"int16x{lanes}")
+
+    return keep
 
 
 def traded_sum(isa: Isa, products: Buffer, column: int) -> PrimExpr:

@@ -9,12 +9,9 @@ from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.numeric import lane_sum, narrow
-from ilmari.kernels.schedule import PARALLEL_ROWS
-from ilmari.kernels.scheme import storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from tvm.tirx import PrimFunc
 
 
 def norm_row(isa: Isa, hidden: int, eps: float, dtype: str = "float32") -> Any:
@@ -36,27 +33,8 @@ def norm_row(isa: Isa, hidden: int, eps: float, dtype: str = "float32") -> Any:
     return row
 
 
-def rmsnorm(isa: Isa, hidden: int, eps: float, dtype: str = "float32") -> PrimFunc:
-    """Y[m, hidden] = X / sqrt(mean(X**2) + eps) * weight[hidden], float32; Y of `dtype`, float32 or bfloat16."""
-    row = norm_row(isa, hidden, eps, dtype)
-
-    @T.prim_func
-    def kernel(x: T.handle, weight: T.Buffer((hidden,), "float32"), y: T.handle):
-        m = T.int32()
-        X = T.match_buffer(x, (m, hidden), "float32")
-        Y = T.match_buffer(y, (m, hidden), storage(dtype))
-        if m < PARALLEL_ROWS:
-            for i in T.serial(m):
-                row(i, X, weight, i, Y)
-        else:
-            for i in T.parallel(m):
-                row(i, X, weight, i, Y)
-
-    return kernel
-
-
 def rmsnorm_reference(x: NDArray[np.float32], weight: NDArray[np.float32], eps: float) -> NDArray[np.float64]:
-    """What `rmsnorm` computes."""
+    """What `norm_row` computes."""
     wide = x.astype(np.float64)
     root: NDArray[np.float64] = np.sqrt(np.mean(wide**2, axis=-1, keepdims=True) + eps)
     return wide / root * weight

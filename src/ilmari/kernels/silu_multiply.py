@@ -9,12 +9,9 @@ from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.numeric import exp, narrow
-from ilmari.kernels.schedule import PARALLEL_ROWS
-from ilmari.kernels.scheme import storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from tvm.tirx import PrimFunc
 
 
 def silu_row(isa: Isa, size: int, dtype: str = "float32") -> Any:
@@ -32,30 +29,8 @@ def silu_row(isa: Isa, size: int, dtype: str = "float32") -> Any:
     return row
 
 
-def silu_multiply(isa: Isa, size: int, stride: int, dtype: str = "float32") -> PrimFunc:
-    """Y[m, size] = g / (1 + exp(-g)) * u with g = X[:, :size], u = X[:, size:2*size].
-
-    X is [m, stride], float32; Y of `dtype`, float32 or bfloat16.
-    """
-    row = silu_row(isa, size, dtype)
-
-    @T.prim_func
-    def kernel(x: T.handle, y: T.handle):
-        m = T.int32()
-        X = T.match_buffer(x, (m, stride), "float32")
-        Y = T.match_buffer(y, (m, size), storage(dtype))
-        if m < PARALLEL_ROWS:
-            for i in T.serial(m):
-                row(i, X, i, Y)
-        else:
-            for i in T.parallel(m):
-                row(i, X, i, Y)
-
-    return kernel
-
-
 def silu_multiply_reference(x: NDArray[np.float32], size: int) -> NDArray[np.float64]:
-    """What `silu_multiply` computes."""
+    """What `silu_row` computes."""
     gate, up = x[:, :size].astype(np.float64), x[:, size : 2 * size].astype(np.float64)
     sigmoid: NDArray[np.float64] = 1 / (1 + np.exp(-gate))
     return gate * sigmoid * up

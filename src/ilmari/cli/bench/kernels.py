@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ilmari.cli.bench.output import REACHED, Rounds, print_json, print_table, threads_of
+from ilmari.cli.bench.output import REACHED, Rounds, threads_of
 from ilmari.cli.options import ArtifactOption, JsonFlag, Threads
+from ilmari.cli.output import print_json, print_table
 from ilmari.errors import RequestError
 
 ROWS = "1,4,16,512"

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ilmari.cli.bench.output import REACHED, Rounds, print_json, print_table, threads_of
+from ilmari.cli.bench.output import REACHED, Rounds, threads_of
 from ilmari.cli.options import ArtifactOption, JsonFlag, Threads
+from ilmari.cli.output import print_json, print_table
 
 INPUT_LEN = 512
 OUTPUT_LEN = 32
@@ -22,6 +23,7 @@ FIGURES = {
     "decode_fraction": "decode, of the ceiling",
     "read_gb_s": "read bandwidth, GB/s",
     "int8_gmac_s": "int8 peak, 10^9 multiply-adds/s",
+    "int16_gmac_s": "int16 peak, 10^9 multiply-adds/s",
     "bf16_gmac_s": "bf16 peak, 10^9 multiply-adds/s",
     "fp32_gmac_s": "fp32 peak, 10^9 multiply-adds/s",
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ilmari.cli.bench.output import Rounds, print_json, print_table, threads_of
+from ilmari.cli.bench.output import Rounds, threads_of
 from ilmari.cli.options import JsonFlag, Threads
+from ilmari.cli.output import print_json, print_table
 
 ROUNDS = 10
 

@@ -1,0 +1,23 @@
+"""Asking the memory for what will be needed, before it is needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tvm.script import tirx as T
+
+if TYPE_CHECKING:
+    from tvm.tirx import Buffer, PrimExpr
+
+LINE = 64
+"""Bytes in a cache line."""
+
+
+def prefetch(buffer: Buffer, *index: PrimExpr, level: int = 2, write: bool = False) -> PrimExpr:
+    """Start to load the cache line of an element into the cache of a level; to write it, if so.
+
+    The element may lie outside the buffer: what is not there is not loaded.
+    """
+    locality = T.int32(4 - level)  # LLVM's scale: 3 is the first-level cache
+    data = T.int32(1)
+    return T.call_llvm_intrin("void", "llvm.prefetch", T.address_of(buffer[index]), T.int32(write), locality, data)
