@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import checkpoints
 import pytest
 from checkpoints import TINY_SIZES, CompileTiny
+from kernel_store import kernel_store
 
 from ilmari.compile.config import CompileConfig
 from ilmari.compile.pipeline import compile_model
@@ -47,7 +49,15 @@ def demo_checkpoint(demo_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def compile_tiny(tmp_path_factory: pytest.TempPathFactory) -> CompileTiny:
+def kernels_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """From here on this process compiles the same kernels for the same CPU once, or leaves it to another worker."""
+    folder = tmp_path_factory.getbasetemp()
+    with kernel_store((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "kernels"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def compile_tiny(kernels_compiled_once: None, tmp_path_factory: pytest.TempPathFactory) -> CompileTiny:  # noqa: ARG001
     """A function that compiles small random models."""
     made: dict[str, Path] = {}
 
@@ -65,7 +75,9 @@ def compile_tiny(tmp_path_factory: pytest.TempPathFactory) -> CompileTiny:
         if key not in made:
             output = tmp_path_factory.mktemp("artifact") / f"tiny-{scheme}"
             config = CompileConfig(Path("tiny.yaml"), output.name, checkpoint_of(sizes), *lengths, scheme, output, ())
-            made[key] = compile_model(config, target=target, report=lambda *_: None)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("ilmari.kernels.plan.FLOAT_FORMS", FLOAT_FORMS)  # not what `one_linear_kernel` leaves
+                made[key] = compile_model(config, target=target, report=lambda *_: None)
         return made[key]
 
     return compile_tiny

@@ -1,6 +1,9 @@
 """What steps and kernels cost, against numbers worked out by hand for a small odd model."""
 
+from dataclasses import replace
+
 import pytest
+from small_model import SMALL
 
 from ilmari.bench.ceilings import Rates
 from ilmari.bench.cost import Arithmetic, Cost, Load, Span, step_cost
@@ -9,25 +12,9 @@ from ilmari.kernels.compiler import kernels
 from ilmari.kernels.isa import ISAS, Isa, isa_named
 from ilmari.kernels.plan import Plan
 from ilmari.kernels.scheme import SCHEMES
-from ilmari.model.config import ModelConfig
 from ilmari.model.cost import linear_macs, macs_per_token
 
-CONFIG = ModelConfig(
-    architecture="test",
-    hidden_size=96,
-    intermediate_size=100,
-    num_hidden_layers=3,
-    num_attention_heads=3,
-    num_key_value_heads=1,
-    head_dim=32,
-    vocab_size=37,
-    max_position_embeddings=128,
-    rms_norm_eps=1e-5,
-    rope_theta=1e4,
-    rope_scaling=None,
-    bos_token_id=1,
-    eos_token_id=2,
-)
+CONFIG = replace(SMALL, num_hidden_layers=3, head_dim=32, vocab_size=37)
 # of one layer: q, k and v; o; gate, up and down
 QKV, OUT, MLP, HEAD = 96 * (96 + 2 * 32), 96 * 96, 3 * 96 * 100, 37 * 96
 BYTE_DOT = Plan(CONFIG, SCHEMES["w8a16"], isa_named("avx512-vnni"))

@@ -13,6 +13,8 @@ from checkpoints import edit_config, raw_weights, write_json, write_weights
 from commands import ilmari
 from refusals import Workplace, assert_one_error, content, ilmari_here
 
+pytestmark = pytest.mark.usefixtures("kernels_compiled_once")
+
 FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SECOND = "model-00002-of-00003.safetensors"

@@ -14,6 +14,8 @@ import pytest
 from commands import ILMARI
 from refusals import Workplace, assert_one_error, content, ilmari_here
 
+pytestmark = pytest.mark.usefixtures("kernels_compiled_once")
+
 MIB = 1 << 20
 """The tiny artifact's parameters are larger, its kernels smaller."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from commands import ilmari
+from commands import assert_refused, ilmari
 from damaged_artifact import rewrite, seal
 from refusals import assert_one_error, ilmari_here
 
@@ -31,7 +31,7 @@ PROMPTS: Mapping[str, tuple[list[str], tuple[str, ...]]] = {
         ["--prompt-token-ids", "1,333"],
         ("Prompt token 1 is 333, outside the vocabulary of 333",),
     ),
-    "negative id": (["--prompt-token-ids=-1,2"], ("Prompt token 0 is -1, outside the vocabulary",)),
+    "negative id": (["--prompt-token-ids", "-1,2"], ("Prompt token 0 is -1, outside the vocabulary",)),
     "huge id": (["--prompt-token-ids", "9" * 30], ("Prompt token 0 is 999", "outside the vocabulary")),
     "no number": (["--prompt-token-ids", "1,two"], ("--prompt-token-ids is '1,two'", "such as 1,2,3")),
     "broken number": (["--prompt-token-ids", "1,,2"], ("--prompt-token-ids is '1,,2'",)),
@@ -43,13 +43,11 @@ PROMPTS: Mapping[str, tuple[list[str], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize(("args", "words"), PROMPTS.values(), ids=PROMPTS)
 def test_prompt(artifact: Path, args: list[str], words: tuple[str, ...]) -> None:
-    result = ilmari_here("generate", "--model", artifact, *args)
-    assert_one_error(result, *words)
-    assert result.stdout == ""
+    assert_refused(ilmari_here("generate", "--model", artifact, *args), *words)
 
 
 PARAMETERS: Mapping[str, tuple[list[str], tuple[str, ...]]] = {
-    "temperature below zero": (["--temperature=-1"], ("temperature is -1.0", "a number from 0 to 100")),
+    "temperature below zero": (["--temperature", "-1"], ("temperature is -1.0", "a number from 0 to 100")),
     "temperature without end": (["--temperature", "inf"], ("temperature is inf",)),
     "no temperature": (["--temperature", "nan"], ("temperature is nan",)),
     "top_p above one": (["--top-p", "2"], ("top_p is 2.0", "a number above 0 and up to 1")),
@@ -59,14 +57,14 @@ PARAMETERS: Mapping[str, tuple[list[str], tuple[str, ...]]] = {
     "top_k below zero": (["--top-k=-2"], ("top_k is -2",)),
     "no penalty": (["--repetition-penalty", "0"], ("repetition_penalty is 0.0",)),
     "no tokens": (["--max-tokens", "0"], ("max_tokens is 0", "an integer from 1")),
-    "seed below zero": (["--seed=-1"], ("seed is -1",)),
+    "seed below zero": (["--seed", "-1"], ("seed is -1",)),
 }
 
 
 @pytest.mark.parametrize(("args", "words"), PARAMETERS.values(), ids=PARAMETERS)
 def test_parameter(artifact: Path, args: list[str], words: tuple[str, ...]) -> None:
     for command in (["generate", "--prompt", "x"], ["chat"]):
-        assert_one_error(ilmari_here(*command, "--model", artifact, *args), *words)
+        assert_refused(ilmari_here(*command, "--model", artifact, *args), *words)
 
 
 GENERATE_ONLY: Mapping[str, tuple[list[str], tuple[str, ...]]] = {
@@ -81,7 +79,7 @@ GENERATE_ONLY: Mapping[str, tuple[list[str], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize(("args", "words"), GENERATE_ONLY.values(), ids=GENERATE_ONLY)
 def test_parameter_of_generate(artifact: Path, args: list[str], words: tuple[str, ...]) -> None:
-    assert_one_error(ilmari_here("generate", "--prompt", "x", "--model", artifact, *args), *words)
+    assert_refused(ilmari_here("generate", "--prompt", "x", "--model", artifact, *args), *words)
 
 
 @pytest.mark.parametrize("args", [["--temperature", "warm"], ["--max-tokens", "1.5"], ["--seed", "x"], ["--no-such"]])

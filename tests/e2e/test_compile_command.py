@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import ILMARI, VAMC, assert_refused, ilmari, run
+from refusals import ilmari_here
 
 FILES = {
     "manifest.json",
@@ -36,26 +37,30 @@ def recipe(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", [ILMARI, VAMC], ids=["ilmari", "vamc"])
-def test_compile_and_run(command: tuple[str, ...], recipe: Path) -> None:
-    artifact = recipe.parent / "out" / "tiny int8"
-    result = run(command, "compile", recipe)
+HALF = ("--set", "name=tiny half", "--set", "backend.dtype=fp16", "--set", "frontend.quantize=null")
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "name", "weights"),
+    [(ILMARI, (), "tiny int8", "int8"), (VAMC, HALF, "tiny half", "float16")],
+    ids=["ilmari", "vamc"],
+)
+def test_compile_and_run(
+    command: tuple[str, ...], overrides: tuple[str, ...], name: str, weights: str, recipe: Path
+) -> None:
+    artifact = recipe.parent / "out" / name
+    result = run(command, "compile", recipe, *overrides)
     assert result.returncode == 0
     assert result.stdout == f"wrote {artifact}\nnext: ilmari chat --model '{artifact}'\n"
     assert {str(path.relative_to(artifact)) for path in artifact.rglob("*") if path.is_file()} == FILES
-    assert [path.name for path in artifact.parent.iterdir()] == ["tiny int8"]
+    assert [path.name for path in artifact.parent.iterdir()] == [name]
 
     assert ilmari("verify", artifact).returncode == 0
+    assert f"{weights}, one scale" in ilmari_here("inspect", artifact).stdout
     said = ilmari(
         "generate", "--model", artifact, "--prompt-token-ids", "1,2", "--max-tokens", "3", "--ignore-eos", "--json"
     )
     assert '"completion_tokens": 3' in said.stdout
-
-
-def test_override(recipe: Path) -> None:
-    overrides = ("--set", "name=half", "--set", "backend.dtype=fp16", "--set", "frontend.quantize=null")
-    assert ilmari("compile", recipe, *overrides).returncode == 0
-    assert "float16, one scale" in ilmari("inspect", recipe.parent / "out" / "half").stdout
 
 
 def test_absent_checkpoint(recipe: Path) -> None:
@@ -67,9 +72,11 @@ def test_absent_checkpoint(recipe: Path) -> None:
 
 def test_a_checkpoint_in_place_of_an_artifact(tiny_checkpoint: Path) -> None:
     for args in (["generate", "--prompt", "x", "--model"], ["chat", "--model"], ["inspect"], ["verify"]):
-        assert_refused(ilmari(*args, tiny_checkpoint), "is a Hugging Face checkpoint", "`ilmari compile CONFIG.yaml`")
+        assert_refused(
+            ilmari_here(*args, tiny_checkpoint), "is a Hugging Face checkpoint", "`ilmari compile CONFIG.yaml`"
+        )
 
 
 def test_an_empty_folder_in_place_of_an_artifact(tmp_path: Path) -> None:
     for args in (["generate", "--prompt", "x", "--model"], ["chat", "--model"], ["inspect"], ["verify"]):
-        assert_refused(ilmari(*args, tmp_path), "is not a compiled model", "manifest.json")
+        assert_refused(ilmari_here(*args, tmp_path), "is not a compiled model", "manifest.json")

@@ -12,7 +12,7 @@ from commands import ILMARI, assert_refused, ilmari
 
 pytestmark = pytest.mark.demo_model
 
-ARTIFACTS = {dtype: f"smollm2-135m-{dtype}-tp1-1024-2048" for dtype in ("int8", "fp16", "bf16")}
+ARTIFACTS = {dtype: f"smollm2-135m-{dtype}-tp1-1024-2048" for dtype in ("int8", "fp16")}
 
 
 @pytest.fixture
@@ -47,7 +47,6 @@ def test_keep(offline: dict[str, str], tmp_path: Path) -> None:
         "checkpoint",
         "demo_int8.yaml",
         "demo_fp16.yaml",
-        "demo_bf16.yaml",
         *ARTIFACTS.values(),
     }
     said = ilmari(

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import ilmari
+from refusals import ilmari_here
 
 SAID = {
     "demo": ["--prompt", "--max-tokens", "--dtype", "--keep", "-t,", "--threads"],
@@ -49,20 +49,21 @@ SAID = {
 
 def test_every_verb_is_listed() -> None:
     for group in ((), ("eval",), ("bench",)):
-        listed = ilmari(*group, "--help").stdout
+        listed = ilmari_here(*group, "--help").stdout
         for verb in SAID:
             *parents, name = verb.split()
             if tuple(parents) == group:
                 assert f" {name} " in listed
         assert "<bool>" not in listed
         assert "..." not in listed.partition("Commands:")[2], "every verb's sentence is whole"
-    for group in ("eval", "bench"):
-        assert f" {group} " in ilmari("--help").stdout
+    groups = ilmari_here("--help").stdout
+    for name in ("eval", "bench"):
+        assert f" {name} " in groups
 
 
 @pytest.mark.parametrize("verb", SAID)
 def test_options(verb: str) -> None:
-    result = ilmari(*verb.split(), "--help")
+    result = ilmari_here(*verb.split(), "--help")
     assert result.returncode == 0
     assert "<bool>" not in result.stdout, "a flag takes no value"
     assert ("ILMARI_NUM_THREADS" in result.stdout) == ("--threads" in SAID[verb])
@@ -85,6 +86,6 @@ def test_help_imports_nothing_heavy(verb: str) -> None:
     "args", [["chat"], ["generate", "--prompt", "x"], ["inspect"], ["verify"], ["demo", "--dtype", "fp8"]]
 )
 def test_usage_error(args: list[str]) -> None:
-    result = ilmari(*args)
+    result = ilmari_here(*args)
     assert (result.returncode, result.stdout) == (2, "")
     assert "Usage:" in result.stderr

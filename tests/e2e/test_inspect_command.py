@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from checkpoints import TINY_SIZES, CompileTiny, raw_weights
 from commands import assert_refused, ilmari
+from refusals import ilmari_here
 from safetensors.numpy import load_file
 
 from ilmari.cli.units import si
@@ -20,7 +21,7 @@ FOREIGN = {"x86_64": ("neoverse-n1", "aarch64"), "aarch64": ("haswell", "x86_64"
 
 def inspect(artifact: Path) -> dict[str, Any]:
     """What `inspect --json` prints."""
-    result = ilmari("inspect", artifact, "--json")
+    result = ilmari_here("inspect", artifact, "--json")
     assert (result.returncode, result.stderr) == (0, "")
     summary: dict[str, Any] = json.loads(result.stdout)
     return summary
@@ -84,7 +85,7 @@ def test_machine_that_cannot_run_it(compile_tiny: CompileTiny) -> None:
     assert summary["runs_here"] is False
     assert arch in summary["reason"]
     assert f"  no: {artifact} was compiled for {arch}" in ilmari("inspect", artifact).stdout
-    assert ilmari("verify", artifact).returncode == 0
+    assert ilmari_here("verify", artifact).returncode == 0
     assert_refused(ilmari("generate", "--model", artifact, "--prompt", "x"), f"was compiled for {arch} ({cpu})")
 
 

@@ -9,7 +9,7 @@ import pytest
 import tvm
 import tvm_ffi
 from numpy.typing import NDArray
-from packed import CPUS
+from packed import CPUS, ROWS
 from tvm.script import tirx as T
 from tvm.tirx import PrimFunc
 
@@ -123,9 +123,9 @@ def compiled(isa: Isa) -> Callable[..., Kernel]:
     return compile_once
 
 
-@pytest.fixture(params=[1, 2, 3, 4, 5, 7, 8, 9, 13, 64])
+@pytest.fixture(params=ROWS)
 def m(request: pytest.FixtureRequest) -> int:
-    """Rows: every remainder of every register tile, and both sides of `PARALLEL_ROWS`."""
+    """Rows, one number of them after the other."""
     return int(request.param)
 
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
+from small_model import SMALL
 
 from ilmari.kernels.form import CHUNK, CLASSES, GROUP, HALVES, PAIRS, WORDS, Form
 from ilmari.kernels.isa import ISAS, Isa
 from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.scheme import SCHEMES
-from ilmari.model.config import ModelConfig
 
 CPUS = {
     "avx512-amd": "znver4",
@@ -22,28 +22,13 @@ CPUS = {
 }
 """A CPU that gets each instruction set."""
 
-
-CONFIG = ModelConfig(
-    architecture="test",
-    hidden_size=96,
-    intermediate_size=100,
-    num_hidden_layers=1,
-    num_attention_heads=3,
-    num_key_value_heads=1,
-    head_dim=64,
-    vocab_size=1003,
-    max_position_embeddings=128,
-    rms_norm_eps=1e-5,
-    rope_theta=1e4,
-    rope_scaling=None,
-    bos_token_id=1,
-    eos_token_id=2,
-)
+ROWS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 64)
+"""Every remainder of every register tile, and both sides of `PARALLEL_ROWS`."""
 
 
 def _forms(isa: Isa) -> list[Form]:
     """Integer forms that the plans of an instruction set use."""
-    plans = [Plan(CONFIG, scheme, isa) for scheme in SCHEMES.values() if scheme.weights == "int8"]
+    plans = [Plan(SMALL, scheme, isa) for scheme in SCHEMES.values() if scheme.weights == "int8"]
     return list({form.name: form for plan in plans if plan.byte_dot for _, form in plan.forms}.values())
 
 
@@ -58,7 +43,7 @@ INTEGER_KERNELS = [(isa, form) for isa in INTEGER_ISAS for form in _forms(isa)]
 
 def linear_shape(isa: Isa, scheme: str, name: str, hidden: int) -> LinearShape:
     """The layer `name` of the small model with another hidden size, padded as a plan pads it."""
-    return Plan(replace(CONFIG, hidden_size=hidden), SCHEMES[scheme], isa).linears[name]
+    return Plan(replace(SMALL, hidden_size=hidden), SCHEMES[scheme], isa).linears[name]
 
 
 def packed_weight(weight: np.ndarray, shape: LinearShape) -> np.ndarray:

@@ -24,11 +24,11 @@ GAP = 8  # rows after each sequence that belong to none
 DECODE = None  # for the tokens in a tile
 
 
-def one_by_one(query, keys, values):
-    """One query head [head_dim] over the keys and values it sees [length, head_dim], in float64."""
-    scores = keys @ query
-    weights = np.exp(scores - scores.max())
-    return weights @ values / weights.sum()
+def one_by_one(queries, keys, values):
+    """The query heads of a group [group, head_dim] over the keys and values they see [length, head_dim], in float64."""
+    scores = queries @ keys.T
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return weights @ values / weights.sum(axis=1, keepdims=True)
 
 
 @dataclass
@@ -53,8 +53,9 @@ class Sequence:
         y = np.zeros((new, heads, head_dim))
         for i in range(new):
             seen = self.position + i + 1
-            for h in range(heads):
-                y[i, h] = one_by_one(self.q[i, h], self.k[:seen, h // group], self.v[:seen, h // group])
+            for first in range(0, heads, group):
+                part, owner = slice(first, first + group), first // group
+                y[i, part] = one_by_one(self.q[i, part], self.k[:seen, owner], self.v[:seen, owner])
         return y
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from packed import INTEGER_KERNELS, arrays
+from packed import INTEGER_KERNELS, ROWS, arrays
 
 from ilmari.kernels.form import GROUP, GROUPS, HALVES, PAIRS, WORDS
 from ilmari.kernels.layer_input import copy, norm, silu
@@ -58,27 +58,39 @@ def random_rows(rng, m, k):
     return (rng.standard_normal((m, k)) * 10 ** rng.uniform(-6, 4, (m, 1))).astype(np.float32)
 
 
+def run(kernel, form, x, k, *weight):
+    """The arrays of all rows of x; as many rows as ROWS says, alone, give the same numbers."""
+    got = empty(form, len(x), k)
+    kernel(x, *weight, *got)
+    for m in ROWS:
+        few = empty(form, m, k)
+        kernel(x[:m].copy(), *weight, *few)
+        for array, whole in zip(few, got, strict=True):
+            np.testing.assert_array_equal(array, whole[:m])
+    return got
+
+
 @pytest.mark.parametrize("k", [32, 96, 1120])
-def test_copy(isa, form, compiled, rng, m, k):
-    x, got = random_rows(rng, m, k), empty(form, m, k)
-    compiled(copy, form, k)(x, *got)
+def test_copy(isa, form, compiled, rng, k):
+    x = random_rows(rng, max(ROWS), k)
+    got = run(compiled(copy, form, k), form, x, k)
     q = check(form, isa, x, got)
     want, _ = groups_reference(x) if form is GROUPS else int16_reference(x)
     assert np.abs(q - want).max() <= 1
 
 
 @pytest.mark.parametrize("k", [96])
-def test_norm(isa, form, compiled, rng, m, k):
-    x, weight, got = random_rows(rng, m, k), rng.standard_normal(k).astype(np.float32), empty(form, m, k)
-    compiled(norm, form, k, 1e-5)(x, weight, *got)
+def test_norm(isa, form, compiled, rng, k):
+    x, weight = random_rows(rng, max(ROWS), k), rng.standard_normal(k).astype(np.float32)
+    got = run(compiled(norm, form, k, 1e-5), form, x, k, weight)
     normed = rmsnorm_reference(x, weight, 1e-5)
     check_near(form, isa, normed, got)
 
 
 @pytest.mark.parametrize("k", [96, 224])
-def test_silu(isa, form, compiled, rng, m, k):
-    x, got = rng.standard_normal((m, 2 * k + 64)).astype(np.float32) * 3, empty(form, m, k)
-    compiled(silu, form, k, 2 * k + 64)(x, *got)
+def test_silu(isa, form, compiled, rng, k):
+    x = rng.standard_normal((max(ROWS), 2 * k + 64)).astype(np.float32) * 3
+    got = run(compiled(silu, form, k, 2 * k + 64), form, x, k)
     check_near(form, isa, silu_multiply_reference(x, k), got)
 
 

@@ -31,17 +31,32 @@ SHAPES: dict[str, dict[str, Any]] = {
     "4-per-kv": {"heads": 4, "kv_heads": 1, "head_dim": 128, "intermediate": 168, "layers": 4},
     "8-per-kv": {"heads": 8, "kv_heads": 1, "head_dim": 64, "intermediate": 360, "layers": 1, "dtype": "float32"},
 }
+PRECISIONS = ("fp16", "bf16", "w8a16")
 ISA_OF_TARGET = {"host": None, "haswell": "avx2", "x86-64": "generic"}
+TARGETS = tuple(ISA_OF_TARGET)
+
+# Every pair of a shape and a precision, and every pair of either with a target.
+CASES = [
+    (shape, precision, TARGETS[(i + j) % len(TARGETS)])
+    for i, shape in enumerate(SHAPES)
+    for j, precision in enumerate(PRECISIONS)
+]
 
 
-@pytest.fixture(scope="module", params=SHAPES)
-def sizes(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return COMMON | SHAPES[request.param]
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def case(request: pytest.FixtureRequest) -> tuple[str, str, str]:
+    shape, precision, target = request.param
+    return shape, precision, target
 
 
-@pytest.fixture(scope="module", params=["fp16", "bf16", "w8a16"])
-def scheme(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(scope="module")
+def sizes(case: tuple[str, str, str]) -> dict[str, Any]:
+    return COMMON | SHAPES[case[0]]
+
+
+@pytest.fixture(scope="module")
+def scheme(case: tuple[str, str, str]) -> str:
+    return case[1]
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +72,13 @@ def reference(sizes: dict[str, Any], scheme: str, tmp_path_factory: pytest.TempP
     return model
 
 
-@pytest.fixture(scope="module", params=ISA_OF_TARGET)
-def llm(request: pytest.FixtureRequest, sizes: dict[str, Any], scheme: str, compile_tiny: Callable[..., Path]) -> LLM:
-    isa = ISA_OF_TARGET[request.param]
+@pytest.fixture(scope="module")
+def llm(case: tuple[str, str, str], sizes: dict[str, Any], scheme: str, compile_tiny: Callable[..., Path]) -> LLM:
+    target = case[2]
+    isa = ISA_OF_TARGET[target]
     if isa and platform.machine() != "x86_64":
-        pytest.skip(f"{request.param} is an x86-64 CPU and this machine is {platform.machine()}")
-    llm = LLM(compile_tiny(scheme, request.param, lengths=(256, 384), **sizes))
+        pytest.skip(f"{target} is an x86-64 CPU and this machine is {platform.machine()}")
+    llm = LLM(compile_tiny(scheme, target, lengths=(256, 384), **sizes))
     assert isa in (None, llm.manifest.isa)
     return llm
 

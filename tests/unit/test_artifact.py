@@ -18,6 +18,7 @@ import yaml
 from checkpoints import raw_weights
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from small_model import SMALL
 
 from ilmari.artifact import params
 from ilmari.artifact.artifact import Artifact
@@ -28,23 +29,17 @@ from ilmari.kernels.isa import ISAS
 from ilmari.kernels.plan import Plan
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.kernels.target import Target
-from ilmari.model.config import DynamicNtk, ModelConfig
+from ilmari.model.config import DynamicNtk
 
-MODEL = ModelConfig(
-    architecture="InternLM2ForCausalLM",
-    hidden_size=96,
+MODEL = replace(
+    SMALL,
     intermediate_size=37,
     num_hidden_layers=2,
     num_attention_heads=6,
     num_key_value_heads=2,
     head_dim=32,
     vocab_size=333,
-    max_position_embeddings=256,
-    rms_norm_eps=1e-5,
-    rope_theta=1e6,
     rope_scaling=DynamicNtk(2.0),
-    bos_token_id=1,
-    eos_token_id=2,
 )
 MANIFEST = Manifest(
     schema_version=SCHEMA_VERSION,

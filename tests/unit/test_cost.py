@@ -1,8 +1,10 @@
 """Parameters, multiply-adds and cache bytes of models whose published sizes are known."""
 
 import math
+from dataclasses import replace
 
 import pytest
+from small_model import SMALL
 
 from ilmari.checkpoint.names import INTERNLM2
 from ilmari.kernels.isa import ISAS
@@ -15,8 +17,8 @@ from ilmari.model.cost import macs_per_token, parameters
 def model(
     hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int = 8, vocab: int = 92544
 ) -> ModelConfig:
-    return ModelConfig(
-        architecture="InternLM2ForCausalLM",
+    return replace(
+        SMALL,
         hidden_size=hidden,
         intermediate_size=intermediate,
         num_hidden_layers=layers,
@@ -24,12 +26,6 @@ def model(
         num_key_value_heads=kv_heads,
         head_dim=128,
         vocab_size=vocab,
-        max_position_embeddings=32768,
-        rms_norm_eps=1e-5,
-        rope_theta=1e6,
-        rope_scaling=None,
-        bos_token_id=1,
-        eos_token_id=2,
     )
 
 

@@ -5,26 +5,12 @@ import math
 
 import numpy as np
 import pytest
+from small_model import SMALL
 
 from ilmari.model.config import DynamicNtk, ModelConfig
 from ilmari.model.rope import cos_sin, inv_freq, rope_base
 
-PLAIN = ModelConfig(
-    architecture="InternLM2ForCausalLM",
-    hidden_size=320,
-    intermediate_size=192,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=80,
-    vocab_size=320,
-    max_position_embeddings=256,
-    rms_norm_eps=1e-5,
-    rope_theta=1e6,
-    rope_scaling=None,
-    bos_token_id=1,
-    eos_token_id=2,
-)
+PLAIN = dataclasses.replace(SMALL, head_dim=80, max_position_embeddings=256, rope_theta=1e6)
 
 
 def scaled(factor: float) -> ModelConfig:
