@@ -198,6 +198,6 @@ def test_models_that_cannot_be_compared(artifact: Path, compile_tiny: CompileTin
     "arguments", [["perplexity"], ["perplexity", "--model", "x"], ["ceval", "--model", "x"], ["compare"], ["all"]]
 )
 def test_usage_error(arguments: list[str]) -> None:
-    result = ilmari("eval", *arguments)
+    result = ilmari_here("eval", *arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert "Usage:" in result.stderr
