@@ -39,7 +39,6 @@ class Kernel:
     def __init__(self, function: PrimFunc, target: Target) -> None:
         module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
         self._executable = tvm.compile(module, target=tvm_target(target), tir_pipeline="tirx")
-        self._function = self._executable["kernel"]
 
     def source(self, kind: str) -> str:
         """The machine code as text: `ll` is LLVM's language, `asm` the CPU's."""
@@ -47,7 +46,7 @@ class Kernel:
 
     def __call__(self, *arrays: Array) -> None:
         guarded = [_guarded(array) for array in arrays]
-        self._function(*(tensor(inner) for _, inner in guarded))
+        self._executable["kernel"](*(tensor(inner) for _, inner in guarded))
         for array, (outer, inner) in zip(arrays, guarded, strict=True):
             assert (outer[:GUARD] == NAN_BYTE).all(), "written before the start of an array"
             assert (outer[GUARD + array.nbytes :] == NAN_BYTE).all(), "written after the end of an array"

@@ -121,7 +121,8 @@ def run(compiled, rng, sequences, tokens):
 
 def precision(isa, dtype, tokens, spread=2.0):
     """Float32's, or what 16-bit scores of such a standard deviation are known to."""
-    return 6e-4 * spread if isa.word_dot and (dtype == "int8" or tokens is not DECODE) else 2e-6
+    in_words = isa.word_dot and (dtype == "int8" if tokens is DECODE else isa.byte_dot)
+    return 6e-4 * spread if in_words else 2e-6
 
 
 def check(got, sequences, tolerance=2e-6):

@@ -37,7 +37,6 @@ CPUS = {
     "neoverse-n1": "neon-dotprod",
     "neoverse-n2": "neon-dotprod",
     "cortex-a76": "neon-dotprod",
-    "apple-m1": "neon-dotprod",
     "cortex-a72": "generic",
 }
 

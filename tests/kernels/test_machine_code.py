@@ -6,13 +6,14 @@ import subprocess
 
 import numpy as np
 import pytest
+from conftest import Kernel, target_for
 from packed import CPUS, INTEGER_ISAS, INTEGER_KERNELS, linear_shape
 from small_model import SMALL
 
 from ilmari.errors import TargetError
 from ilmari.kernels.compiler import LINEARS, compile_kernels, kernels
 from ilmari.kernels.embedding import embedding
-from ilmari.kernels.form import BFLOAT16, FLOAT32
+from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES
 from ilmari.kernels.isa import isa_named
 from ilmari.kernels.kv_layout import key_shape, value_shape
 from ilmari.kernels.layer_input import copy, norm, silu
@@ -20,11 +21,11 @@ from ilmari.kernels.library import KernelLibrary, aligned_copy, tensor
 from ilmari.kernels.linear_bfloat16 import linear_bfloat16
 from ilmari.kernels.linear_float import linear_float
 from ilmari.kernels.linear_pairs import linear_pairs
-from ilmari.kernels.plan import Plan
+from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.rmsnorm import rmsnorm_reference
 from ilmari.kernels.rope_append import rope_append
 from ilmari.kernels.scheme import SCHEMES
-from ilmari.kernels.target import check_host, resolve_target
+from ilmari.kernels.target import check_host, host_arch, resolve_target
 
 ALLOWED = re.compile(r"TVM\w+|memset|memcpy")
 CALL = re.compile(r"\b(?:call|jmp)\w*\s+([A-Za-z_]\w*)")
@@ -56,34 +57,38 @@ def kernels_of_all_schemes(isa):
     return table
 
 
-@pytest.fixture(scope="module")
-def object_file(isa_of_object, tmp_path_factory):
-    """(target, path): kernels of the small model in all schemes, for a CPU that need not be this one."""
-    target = resolve_target(CPUS[isa_of_object.name])
-    path = tmp_path_factory.mktemp("kernels") / "kernels.o"
+def write_object(path, isa, target, table):
+    """The kernels of a table as an object file, for a CPU that need not be this one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ilmari.kernels.compiler.kernels", lambda plan: kernels_of_all_schemes(plan.isa))
-        path.write_bytes(compile_kernels(Plan(SMALL, SCHEMES["fp16"], isa_of_object), target, lambda *_: None))
-    return target, path
+        patch.setattr("ilmari.kernels.compiler.kernels", lambda _: table)
+        path.write_bytes(compile_kernels(Plan(SMALL, SCHEMES["fp16"], isa), target, lambda *_: None))
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="nm, of binutils, is not installed")
-def test_object_needs_nothing_but_the_runtime(object_file):
-    _, path = object_file
+def test_object_needs_nothing_but_the_runtime(isa_of_object, tmp_path):
+    path = tmp_path / "kernels.o"
+    write_object(path, isa_of_object, resolve_target(CPUS[isa_of_object.name]), kernels_of_all_schemes(isa_of_object))
     listing = subprocess.run(["nm", "--undefined-only", path], capture_output=True, text=True, check=True).stdout
     names = [line.split()[-1] for line in listing.splitlines()]
     assert names
     assert [name for name in names if not ALLOWED.fullmatch(name)] == []
 
 
-def test_object_runs_through_the_linker(object_file, rng):
+def test_object_runs_through_the_linker(isa_of_object, tmp_path, rng):
     """With a kernel that shares its rows between threads, and one that needs a workspace."""
-    target, path = object_file
+    target = target_for(isa_of_object)
+    if target.arch != host_arch():
+        with pytest.raises(TargetError, match=r"compiled for \w+ .* and this machine is"):
+            check_host(target, "this object")
+        return
     try:
         check_host(target, "this object")
     except TargetError as error:
         pytest.skip(str(error))
-    library = KernelLibrary(path)
+    table = kernels(Plan(SMALL, SCHEMES["fp16"], isa_of_object))
+    table = {name: table[name] for name in ("norm_float32", "attention_decode")}
+    write_object(tmp_path / "kernels.o", isa_of_object, target, table)
+    library = KernelLibrary(tmp_path / "kernels.o")
 
     x, weight = rng.standard_normal((9, 96)).astype(np.float32), rng.standard_normal(96).astype(np.float32)
     y = aligned_copy(np.zeros_like(x))
@@ -137,3 +142,19 @@ def test_nothing_is_called_but_the_runtime(isa, compiled):
         called, own = set(CALL.findall(code)), set(OWN_FUNCTION.findall(code)) - HALF_CONVERSIONS
         assert called
         assert [name for name in called - own if not ALLOWED.fullmatch(name)] == [], generate.__name__
+
+
+INNER_LOOP = re.compile(r"^(\.LBB\w+):.*\n((?:(?!\.LBB).*\n)*?)\s*b\.\w+\s+\1\b", re.MULTILINE)
+"""In ARM's assembly: a label, and what lies between it and the jump back to it."""
+
+
+@pytest.mark.parametrize("form", [HALVES, GROUPS], ids=lambda form: form.name)
+def test_arm_multiplies_in_registers(form):
+    """What cannot be run here is at least read: in each inner loop dot products, and next to no stores between them."""
+    isa = isa_named("neon-dotprod")
+    shape = LinearShape("deep", isa.lanes * isa.vectors, 2048, isa.lanes * isa.vectors, 2 * isa.lanes, False)
+    code = Kernel(LINEARS[form](isa, shape), resolve_target(CPUS[isa.name])).source("asm")
+    loops = [body for _, body in INNER_LOOP.findall(code) if "sdot" in body]
+    assert len(loops) >= 4  # register tiles of four rows or three, down to one
+    for body in loops:
+        assert 16 * len(re.findall(r"\bst[rp]\s+q", body)) <= len(re.findall(r"\bsdot\b", body))

@@ -19,7 +19,7 @@ from ilmari.kernels.plan import LinearShape
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
-ROWS = 4  # tokens in a register tile
+ROWS = 3  # tokens in a register tile
 
 
 def linear_words(isa: Isa, shape: LinearShape) -> PrimFunc:

@@ -33,7 +33,7 @@ def ceval_command(
     threads: Threads = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Ask C-Eval's or CMMLU's questions; the likeliest letter counts."""
+    """Answer C-Eval or CMMLU, by the likeliest letters."""
     from ilmari.settings import set_num_threads
 
     if threads is not None:
