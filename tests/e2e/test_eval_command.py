@@ -170,7 +170,7 @@ REFUSED: Mapping[str, tuple[list[str], str]] = {
     "no place for output": (["perplexity", "--data", "{text}", "--output", "absent/x.json"], "cannot be written"),
     "absent exam": (["ceval", "--data", "absent.zip"], "absent.zip does not exist"),
     "text as an exam": (["ceval", "--data", "{text}"], "is not a zip"),
-    "unknown subject": (["ceval", "--data", "{ceval}", "--subject", "lw"], "did you mean law?"),
+    "unknown subject": (["ceval", "--data", "{ceval}", "--subject", "lw"], "the nearest is law."),
     "unknown split": (["ceval", "--data", "{ceval}", "--split", "exam"], "has no split 'exam'"),
     "many shots": (["ceval", "--data", "{ceval}", "--shots", "2"], "has 1 questions of law in dev; give --shots 1"),
 }
@@ -198,6 +198,6 @@ def test_models_that_cannot_be_compared(artifact: Path, compile_tiny: CompileTin
     "arguments", [["perplexity"], ["perplexity", "--model", "x"], ["ceval", "--model", "x"], ["compare"], ["all"]]
 )
 def test_usage_error(arguments: list[str]) -> None:
-    result = ilmari("eval", *arguments)
+    result = ilmari_here("eval", *arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert "Usage:" in result.stderr

@@ -57,7 +57,7 @@ REFUSED = {
     "unknown split": ("final", [], 1, "has no split 'final'"),
     "split without answers": ("test", [], 1, "has no answers in its split test; choose another, such as val"),
     "shots from what is asked": ("dev", [], 1, "give --shots 0 to ask those"),
-    "unknown subject": ("val", ["lw"], 1, "no subject 'lw' in its split val; did you mean law?"),
+    "unknown subject": ("val", ["lw"], 1, "no subject 'lw' in its split val; the nearest is law."),
     "too many shots": ("val", [], 3, "has 2 questions of law in dev; give --shots 2 or less"),
 }
 
