@@ -22,12 +22,26 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How GPTQ is to run, by AutoGPTQ's names.
+
+    damp_percent: what is added to the diagonal of X^T X, as a fraction of its mean. act_order: the inputs with the
+    largest activations are rounded first. true_sequential: within a layer, too, each projection meets inputs that come
+    from quantized ones.
+    """
+
+    damp_percent: float = 0.01
+    act_order: bool = False
+    true_sequential: bool = False
+
+
+@dataclass(frozen=True)
 class CompileConfig:
     """What one compilation needs.
 
     `max_prompt_len` and `max_seq_len` are in tokens; `scheme` is one of `kernels.scheme.SCHEMES`; `output` is the
-    artifact's folder; `notices` are sentences about keys that have no effect. Relative paths are relative to the
-    current folder.
+    artifact's folder; `notices` are sentences for the user, such as about keys that have no effect; `calibration` is
+    None where weights are rounded to nearest or stay floats. Relative paths are relative to the current folder.
     """
 
     source: Path
@@ -38,6 +52,7 @@ class CompileConfig:
     scheme: str
     output: Path
     notices: tuple[str, ...]
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +69,9 @@ _SCHEMES = {
     "bf16": _Scheme("bf16"),
     "w8a16": _Scheme("int8"),
     "w8a8": _Scheme("int8"),
-    "w8a16_gptq": _Scheme("int8", "GPTQ", "--set frontend.quantize.type=w8a16"),
     "w16kv8": _Scheme("int8", "an int8 KV cache", "--set backend.dtype=fp16 --set frontend.quantize=null"),
 }
+_GPTQ = "_gptq"  # behind the name of a scheme: its weights are calibrated
 _SCHEME_OF_DTYPE = {"fp16": "fp16", "bf16": "bf16", "int8": "w8a16"}
 _WITH_ACTIVATION = {(f"w8{old}", new): f"w8{new}" for old in ("a16", "a8") for new in ("a16", "a8")}
 
@@ -64,15 +79,18 @@ _NO_EFFECT = {
     "frontend.model_kwargs.b2s": "it sets throughput against latency in serving, and nothing serves an artifact yet",
     "frontend.model_kwargs.model_arch": "models are built in, no code or config_vacc.json of the checkpoint is used",
     "frontend.model_kwargs.align_qkv": "it aligns heads between tensor-parallel ranks, and there is one rank",
-    "frontend.quantize.device": "rounding to nearest needs no calibration and runs on the CPU",
-    "frontend.quantize.calib_args": "rounding to nearest needs no calibration",
+    "frontend.quantize.device": "quantization runs on the CPU",
     "backend.type": "there is no VACC silicon in the open, so this compiles for the CPU",
     "backend.merge_params": "the layout of an artifact's parameter files is fixed",
     "backend.compile.data_type": "it is a switch of the vendor's compiler without a counterpart here",
     "backend.compile.gather_data_vccl_dsp_enable": "it saves memory in the vendor's compiler, which is not used here",
-    "dataset": "rounding to nearest needs no calibration data, nor do 16-bit floats",
-    "workspace.workers": "one process compiles",
+    "workspace.workers": "one process compiles, and its matrix products use all CPUs",
 }
+_NO_EFFECT_UNCALIBRATED = {
+    "frontend.quantize.calib_args": "rounding to nearest needs no calibration",
+    "dataset": "rounding to nearest needs no calibration data, nor do 16-bit floats",
+}
+_OWN_TEXT = "No `dataset` is given: the model itself writes the text that GPTQ calibrates on, 32 samples of 256 tokens."
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), activation: str | None = None) -> CompileConfig:
@@ -113,11 +131,10 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
     """
     keys, source = recipe.keys, recipe.source
     prompt, sequence = _lengths(recipe)
-    scheme = _scheme(recipe)
+    scheme, calibrated = _scheme(recipe)
     _refuse_absent(recipe, scheme)
     if activation is not None:
         scheme = _with_activation(recipe, scheme, activation)
-    given = [f"{key}." for key in given_keys(keys)]
     return CompileConfig(
         source=source,
         name=keys.name,
@@ -126,12 +143,26 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
         max_seq_len=sequence,
         scheme=scheme,
         output=Path(keys.workspace.path) / keys.name,
-        notices=tuple(
-            f"`{key}` has no effect: {why}."
-            for key, why in _NO_EFFECT.items()
-            if any(path.startswith(f"{key}.") for path in given)
-        ),
+        notices=_notices(keys, calibrated),
+        calibration=_calibration(keys) if calibrated else None,
     )
+
+
+def _calibration(keys: VendorConfig) -> Calibration:
+    args = keys.frontend.quantize.calib_args if keys.frontend.quantize else None
+    given = args.model_dump(exclude_none=True) if args else {}
+    return Calibration(**given)
+
+
+def _notices(keys: VendorConfig, calibrated: bool) -> tuple[str, ...]:
+    given = [f"{key}." for key in given_keys(keys)]
+    reasons = _NO_EFFECT if calibrated else _NO_EFFECT | _NO_EFFECT_UNCALIBRATED
+    unused = tuple(
+        f"`{key}` has no effect: {why}."
+        for key, why in reasons.items()
+        if any(path.startswith(f"{key}.") for path in given)
+    )
+    return (*unused, _OWN_TEXT) if calibrated and keys.dataset is None else unused
 
 
 def _lengths(recipe: Recipe) -> tuple[int, int]:
@@ -151,17 +182,19 @@ def _nearest_length(length: int) -> int:
     return max(LENGTH_STEP, (length + LENGTH_STEP // 2) // LENGTH_STEP * LENGTH_STEP)
 
 
-def _scheme(recipe: Recipe) -> str:
+def _scheme(recipe: Recipe) -> tuple[str, bool]:
+    """The scheme, and whether its weights are to be calibrated."""
     dtype, quantize = recipe.keys.backend.dtype, recipe.keys.frontend.quantize
     if quantize is None or quantize.type is None:
-        return _SCHEME_OF_DTYPE[dtype]
-    needed = _SCHEMES[quantize.type].dtype
+        return _SCHEME_OF_DTYPE[dtype], False
+    scheme = quantize.type.replace(_GPTQ, "")
+    needed = _SCHEMES[scheme].dtype
     if dtype != needed:
         raise ConfigError(
             f"{recipe.source}: `backend.dtype` is {dtype} but `frontend.quantize.type` is {quantize.type}, which goes "
             f"with {needed}; set `backend.dtype: {needed}`, or remove `frontend.quantize`."
         )
-    return quantize.type
+    return scheme, scheme != quantize.type
 
 
 def _with_activation(recipe: Recipe, scheme: str, activation: str) -> str:

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from ilmari.artifact import params
+import numpy as np
+
+from ilmari.artifact import params, quantization
 from ilmari.artifact.artifact import KERNELS, TOKENIZER
 from ilmari.artifact.manifest import SCHEMA_VERSION, Manifest
+from ilmari.artifact.quantization import (
+    GPTQ,
+    ROUND_TO_NEAREST,
+    CalibrationRecord,
+    ProjectionErrors,
+    Quantization,
+    report_bytes,
+)
 from ilmari.artifact.writer import ArtifactWriter
 from ilmari.checkpoint.checkpoint import Checkpoint
 from ilmari.checkpoint.tokenizer import tokenizer_files
 from ilmari.compile.config import CompileConfig
+from ilmari.compile.quantized_layer import rounded_layers
 from ilmari.compile.weights import packed_tensors
+from ilmari.compile.work_folder import WorkFolder
 from ilmari.errors import ConfigError
 from ilmari.kernels.isa import isa_named
 from ilmari.kernels.plan import Plan
 from ilmari.kernels.scheme import SCHEMES
-from ilmari.kernels.target import Target, resolve_target
+from ilmari.kernels.target import HOST, Target, resolve_target
 from ilmari.model.config import ModelConfig
 from ilmari.report import Progress, Report
+from ilmari.settings import num_threads
+
+OWN_TEXT = "the model's own text"
 
 MAX_SEQ_LEN = 1 << 20
 """Tokens: with dynamic NTK a model has no limit of its own, but slots in the KV cache are numbered in 32 bits."""
@@ -29,15 +46,39 @@ MAX_SEQ_LEN = 1 << 20
 
 @dataclass(frozen=True)
 class Job:
-    """One compilation: the recipe, its checkpoint (opened, all headers checked), the target, and all shapes."""
+    """One compilation: the recipe, its checkpoint (opened, all headers checked), the target, all shapes, the output.
+
+    work: the folder of a calibration, None without one.
+    """
 
     config: CompileConfig
     checkpoint: Checkpoint
     target: Target
     plan: Plan
+    writer: ArtifactWriter
+    work: WorkFolder | None
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """What the artifact says about its weights, once calibration samples are there."""
+        if self.plan.scheme.weights != "int8":
+            return None
+        if self.work is None or self.config.calibration is None:
+            return Quantization(ROUND_TO_NEAREST, ROUND_TO_NEAREST, None)
+        lengths = [len(sample) for sample in self.work.samples()]
+        record = CalibrationRecord(
+            source=OWN_TEXT,
+            samples=len(lengths),
+            seqlen=max(lengths),
+            tokens=sum(lengths),
+            damp_percent=self.config.calibration.damp_percent,
+            act_order=self.config.calibration.act_order,
+            true_sequential=self.config.calibration.true_sequential,
+        )
+        return Quantization(GPTQ, ROUND_TO_NEAREST, record)
 
 
-def compile_model(config: CompileConfig, *, target: str = "host", report: Report) -> Path:
+def compile_model(config: CompileConfig, *, target: str = HOST, report: Report) -> Path:
     """Compile a checkpoint to an artifact at `config.output`, whole or not at all; the same input gives the same bytes.
 
     Returns the artifact's folder.
@@ -49,10 +90,10 @@ def compile_model(config: CompileConfig, *, target: str = "host", report: Report
     _check_lengths(config, checkpoint.config)
     cpu = resolve_target(target)
     plan = Plan(checkpoint.config, SCHEMES[config.scheme], isa_named(cpu.isa_name))
-    job = Job(config, checkpoint, cpu, plan)
-    with ArtifactWriter(config.output) as writer:
+    with ArtifactWriter(config.output) as writer, _work_folder(config, checkpoint) as work:
+        job = Job(config, checkpoint, cpu, plan, writer, work)
         for name, step in STEPS:
-            step(job, writer, lambda done, total, name=name: report(name, done, total))  # type: ignore[misc]
+            step(job, lambda done, total, name=name: report(name, done, total))  # type: ignore[misc]
     return config.output
 
 
@@ -65,36 +106,87 @@ def _check_lengths(config: CompileConfig, model: ModelConfig) -> None:
         )
 
 
-Step = Callable[[Job, ArtifactWriter, Progress], None]
+def _work_folder(config: CompileConfig, checkpoint: Checkpoint) -> AbstractContextManager[WorkFolder | None]:
+    if config.calibration is None:
+        return nullcontext()
+    host = resolve_target(HOST)
+    fingerprint = {
+        "ilmari": version("ilmari"),
+        "model": asdict(checkpoint.config),
+        "weights": checkpoint.digest(),
+        "calibration": asdict(config.calibration),
+        # The last bits of a matrix product depend on these.
+        "numpy": np.__version__,
+        "cpu": asdict(host),
+        "threads": num_threads(),
+    }
+    return WorkFolder(config.output, fingerprint)
 
 
-def _tokenizer(job: Job, writer: ArtifactWriter, progress: Progress) -> None:
+Step = Callable[[Job, Progress], None]
+
+
+def _tokenizer(job: Job, progress: Progress) -> None:
     files = tokenizer_files(job.checkpoint.path, job.checkpoint.config.vocab_size)
     for done, (name, data) in enumerate(files.items(), 1):
-        with writer.open(f"{TOKENIZER}/{name}") as file:
+        with job.writer.open(f"{TOKENIZER}/{name}") as file:
             file.write(data)
         progress(done, len(files))
 
 
-def _kernels(job: Job, writer: ArtifactWriter, progress: Progress) -> None:
+def _kernels(job: Job, progress: Progress) -> None:
     from ilmari.kernels.compiler import compile_kernels
 
-    with writer.open(KERNELS) as file:
+    with job.writer.open(KERNELS) as file:
         file.write(compile_kernels(job.plan, job.target, progress))
 
 
-def _weights(job: Job, writer: ArtifactWriter, progress: Progress) -> None:
+def _samples(job: Job, progress: Progress) -> None:
+    """The model's own text, written by a quick compilation of it that rounds to nearest."""
+    if job.work is None or job.work.has_samples:
+        return
+    from ilmari.compile.own_text import LENGTH, write_text
+
+    length = min(LENGTH, job.checkpoint.config.max_position_embeddings)
+    draft = replace(
+        job.config,
+        max_prompt_len=1,
+        max_seq_len=length,
+        scheme="w8a16",
+        output=job.work.folder / "draft",
+        calibration=None,
+    )
+    compile_model(draft, report=lambda *_: None)
+    job.work.write_samples(write_text(draft.output, length, progress))
+    shutil.rmtree(draft.output)
+
+
+def _calibration(job: Job, progress: Progress) -> None:
+    if job.work is None or job.config.calibration is None:
+        return
+    from ilmari.compile.calibration import Calibrator
+
+    Calibrator(job.checkpoint, job.config.calibration, job.work.samples(), job.work.folder).run(job.work, progress)
+
+
+def _weights(job: Job, progress: Progress) -> None:
     done, total = 0, params.params_bytes(job.plan)
-    with writer.open(params.FILE_NAME) as file:
+    count = job.plan.config.num_hidden_layers
+    layers = job.work.layers(count) if job.work else rounded_layers(job.checkpoint, job.plan)
+    errors: list[ProjectionErrors] = []
+    with job.writer.open(params.FILE_NAME) as file:
         file.write(params.header_bytes(job.plan))
-        for array in packed_tensors(job.checkpoint, job.plan):
+        for array in packed_tensors(job.checkpoint, job.plan, layers, errors):
             file.write(array.data.cast("B"))
             done += array.nbytes
             progress(done, total)
+    if job.quantization:
+        with job.writer.open(quantization.FILE_NAME) as file:
+            file.write(report_bytes(job.quantization, errors))
 
 
-def _manifest(job: Job, writer: ArtifactWriter, progress: Progress) -> None:
-    writer.finish(
+def _manifest(job: Job, progress: Progress) -> None:
+    job.writer.finish(
         Manifest(
             schema_version=SCHEMA_VERSION,
             ilmari_version=version("ilmari"),
@@ -102,12 +194,13 @@ def _manifest(job: Job, writer: ArtifactWriter, progress: Progress) -> None:
             model=job.checkpoint.config,
             scheme=job.plan.scheme.name,
             activation=job.plan.activation,
+            quantization=job.quantization,
             isa=job.plan.isa.name,
             target=job.target,
             max_prompt_len=job.config.max_prompt_len,
             max_seq_len=job.config.max_seq_len,
             tp=1,
-            files=writer.records,
+            files=job.writer.records,
         )
     )
     progress(1, 1)
@@ -116,6 +209,8 @@ def _manifest(job: Job, writer: ArtifactWriter, progress: Progress) -> None:
 STEPS: tuple[tuple[str, Step], ...] = (
     ("tokenizer", _tokenizer),  # first: cheap, and the likeliest to be wrong
     ("kernels", _kernels),
+    ("calibration text", _samples),
+    ("calibration", _calibration),
     ("weights", _weights),
     ("manifest", _manifest),  # last: it lists the digests of all the other files, and puts the artifact in its place
 )

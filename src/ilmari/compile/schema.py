@@ -21,6 +21,7 @@ def _folder_name(name: str) -> str:
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
 FolderName = Annotated[Text, AfterValidator(_folder_name)]
 Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 Lengths = Annotated[list[Annotated[list[int], Field(min_length=1, max_length=1)]], Field(min_length=2, max_length=2)]
 
 _FLAG = "true or false"
@@ -53,13 +54,15 @@ class CalibArgs(Block):
     """`frontend.quantize.calib_args`."""
 
     true_sequential: bool | None = Field(default=None, description=_FLAG)
+    act_order: bool | None = Field(default=None, description=_FLAG)
+    damp_percent: Fraction | None = Field(default=None, description="a number above 0 and below 1")
 
 
 class Quantize(Block):
     """`frontend.quantize`."""
 
-    type: Literal["w8a16", "w8a8", "w8a16_gptq", "w16kv8"] | None = Field(
-        default=None, description="w8a16, w8a8, w8a16_gptq or w16kv8"
+    type: Literal["w8a16", "w8a8", "w8a16_gptq", "w8a8_gptq", "w16kv8"] | None = Field(
+        default=None, description="w8a16, w8a8, w8a16_gptq, w8a8_gptq or w16kv8"
     )
     device: Text | None = Field(default=None, description="a device such as cuda:0")
     calib_args: CalibArgs | None = Field(default=None, description="a mapping")
