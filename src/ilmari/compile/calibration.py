@@ -53,9 +53,7 @@ class Calibrator:
             layer, quantized = self._quantize(index, hidden)
             work.write_layer(index, quantized)
             if index + 1 < total:
-                for piece in self._pass.pieces:
-                    for _ in self._pass.inputs(piece, layer, hidden):
-                        pass
+                self._pass.run(layer, hidden)
                 work.write_hidden(index + 1, hidden)
         progress(total, total)
 
@@ -82,12 +80,13 @@ class Calibrator:
 
     def _hessians(self, index: int, layer: FloatLayer, hidden: Float32, names: tuple[str, ...]) -> dict[str, Hessian]:
         hessians = {name: Hessian(layer.linears[name].shape[1]) for name in names}
-        for piece in self._pass.pieces:
-            for name, x in self._pass.inputs(piece, layer, hidden):
-                if name in hessians:
-                    hessians[name].add(x)
-                if name == names[-1]:
-                    break
+        with np.errstate(all="ignore"):  # what is not finite is told below
+            for piece in self._pass.pieces:
+                for name, x in self._pass.inputs(piece, layer, hidden):
+                    if name in hessians:
+                        hessians[name].add(x)
+                    if name == names[-1]:
+                        break
         for name in names:
             if not hessians[name].finite:
                 raise CheckpointError(

@@ -78,6 +78,12 @@ class LayerPass:
         self._gate_up = aligned_zeros((rows, self.plan.linears["gate_up"].n), np.float32)
         self._activated = aligned_zeros((rows, self.plan.intermediate), np.float32)
 
+    def run(self, layer: FloatLayer, hidden: Float32) -> None:
+        """Replace `hidden`, [tokens, hidden size] of all samples, by what the layer makes of it."""
+        for piece in self.pieces:
+            for _ in self.inputs(piece, layer, hidden):
+                pass
+
     def inputs(self, piece: Piece, layer: FloatLayer, hidden: Float32) -> Iterator[tuple[str, Float32]]:
         """Each linear layer's name and its input [rows, k], in order, valid until the next is asked for.
 
