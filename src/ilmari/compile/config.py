@@ -22,7 +22,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Gptq:
     """How GPTQ is to run, by AutoGPTQ's names.
 
     damp_percent: what is added to the diagonal of X^T X, as a fraction of its mean. act_order: the inputs with the
@@ -40,8 +40,8 @@ class CompileConfig:
     """What one compilation needs.
 
     `max_prompt_len` and `max_seq_len` are in tokens; `scheme` is one of `kernels.scheme.SCHEMES`; `output` is the
-    artifact's folder; `notices` are sentences for the user, such as about keys that have no effect; `calibration` is
-    None where weights are rounded to nearest or stay floats. Relative paths are relative to the current folder.
+    artifact's folder; `notices` are sentences for the user, such as about keys that have no effect; `gptq` is None
+    where weights are rounded to nearest or stay floats. Relative paths are relative to the current folder.
     """
 
     source: Path
@@ -52,7 +52,7 @@ class CompileConfig:
     scheme: str
     output: Path
     notices: tuple[str, ...]
-    calibration: Calibration | None = None
+    gptq: Gptq | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ _SCHEMES = {
     "w8a8": _Scheme("int8"),
     "w16kv8": _Scheme("int8", "an int8 KV cache", "--set backend.dtype=fp16 --set frontend.quantize=null"),
 }
-_GPTQ = "_gptq"  # behind the name of a scheme: its weights are calibrated
+_CALIBRATED = "_gptq"  # in the name of a scheme: its weights are calibrated
 _SCHEME_OF_DTYPE = {"fp16": "fp16", "bf16": "bf16", "int8": "w8a16"}
 _WITH_ACTIVATION = {(f"w8{old}", new): f"w8{new}" for old in ("a16", "a8") for new in ("a16", "a8")}
 
@@ -144,14 +144,14 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
         scheme=scheme,
         output=Path(keys.workspace.path) / keys.name,
         notices=_notices(keys, calibrated),
-        calibration=_calibration(keys) if calibrated else None,
+        gptq=_gptq(keys) if calibrated else None,
     )
 
 
-def _calibration(keys: VendorConfig) -> Calibration:
+def _gptq(keys: VendorConfig) -> Gptq:
     args = keys.frontend.quantize.calib_args if keys.frontend.quantize else None
     given = args.model_dump(exclude_none=True) if args else {}
-    return Calibration(**given)
+    return Gptq(**given)
 
 
 def _notices(keys: VendorConfig, calibrated: bool) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ def _scheme(recipe: Recipe) -> tuple[str, bool]:
     dtype, quantize = recipe.keys.backend.dtype, recipe.keys.frontend.quantize
     if quantize is None or quantize.type is None:
         return _SCHEME_OF_DTYPE[dtype], False
-    scheme = quantize.type.replace(_GPTQ, "")
+    scheme = quantize.type.replace(_CALIBRATED, "")
     needed = _SCHEMES[scheme].dtype
     if dtype != needed:
         raise ConfigError(

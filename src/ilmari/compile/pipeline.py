@@ -63,7 +63,7 @@ class Job:
         """What the artifact says about its weights, once calibration samples are there."""
         if self.plan.scheme.weights != "int8":
             return None
-        if self.work is None or self.config.calibration is None:
+        if self.work is None or self.config.gptq is None:
             return Quantization(ROUND_TO_NEAREST, ROUND_TO_NEAREST, None)
         lengths = [len(sample) for sample in self.work.samples()]
         record = CalibrationRecord(
@@ -71,9 +71,9 @@ class Job:
             samples=len(lengths),
             seqlen=max(lengths),
             tokens=sum(lengths),
-            damp_percent=self.config.calibration.damp_percent,
-            act_order=self.config.calibration.act_order,
-            true_sequential=self.config.calibration.true_sequential,
+            damp_percent=self.config.gptq.damp_percent,
+            act_order=self.config.gptq.act_order,
+            true_sequential=self.config.gptq.true_sequential,
         )
         return Quantization(GPTQ, ROUND_TO_NEAREST, record)
 
@@ -107,14 +107,14 @@ def _check_lengths(config: CompileConfig, model: ModelConfig) -> None:
 
 
 def _work_folder(config: CompileConfig, checkpoint: Checkpoint) -> AbstractContextManager[WorkFolder | None]:
-    if config.calibration is None:
+    if config.gptq is None:
         return nullcontext()
     host = resolve_target(HOST)
     fingerprint = {
         "ilmari": version("ilmari"),
         "model": asdict(checkpoint.config),
         "weights": checkpoint.digest(),
-        "calibration": asdict(config.calibration),
+        "calibration": asdict(config.gptq),
         # The last bits of a matrix product depend on these.
         "numpy": np.__version__,
         "cpu": asdict(host),
@@ -154,7 +154,7 @@ def _samples(job: Job, progress: Progress) -> None:
         max_seq_len=length,
         scheme="w8a16",
         output=job.work.folder / "draft",
-        calibration=None,
+        gptq=None,
     )
     compile_model(draft, report=lambda *_: None)
     job.work.write_samples(write_text(draft.output, length, progress))
@@ -162,11 +162,11 @@ def _samples(job: Job, progress: Progress) -> None:
 
 
 def _calibration(job: Job, progress: Progress) -> None:
-    if job.work is None or job.config.calibration is None:
+    if job.work is None or job.config.gptq is None:
         return
-    from ilmari.compile.calibration import Calibrator
+    from ilmari.compile.calibrator import Calibrator
 
-    Calibrator(job.checkpoint, job.config.calibration, job.work.samples(), job.work.folder).run(job.work, progress)
+    Calibrator(job.checkpoint, job.config.gptq, job.work.samples(), job.work.folder).run(job.work, progress)
 
 
 def _weights(job: Job, progress: Progress) -> None:

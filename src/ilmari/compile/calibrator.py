@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ilmari.artifact.quantization import ProjectionErrors, error_ratio, significant
 from ilmari.checkpoint.checkpoint import Checkpoint
-from ilmari.compile.config import Calibration
+from ilmari.compile.config import Gptq
 from ilmari.compile.layer_pass import FloatLayer, LayerPass
 from ilmari.compile.quantized_layer import QuantizedLayer, matrices, projections, row_energy
 from ilmari.compile.weights import ROWS_AT_ONCE
@@ -30,9 +30,7 @@ ONE_BY_ONE = (("qkv",), ("o",), ("gate_up",), ("down",))
 class Calibrator:
     """Quantizes the layers of a checkpoint; every layer's inputs come from the quantized layers before it."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, settings: Calibration, samples: Many[NDArray[np.int32]], folder: Path
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, settings: Gptq, samples: Many[NDArray[np.int32]], folder: Path) -> None:
         """Calibrate on `samples`, token ids, at least one each; compiles kernels, for a moment into `folder`."""
         self._checkpoint, self._settings = checkpoint, settings
         self._tokens = np.concatenate(samples)
