@@ -254,9 +254,14 @@ BAD_FILES: list[tuple[str, str, list[str]]] = [
         ["`backend.dtype` is fp16", "`frontend.quantize.type` is w8a16", "int8"],
     ),
     (
-        "backend:\n  dtype: fp16",
-        "  quantize: {type: w8a16_gptq}\nbackend:\n  dtype: int8",
-        ["GPTQ", "not there yet", "`--set frontend.quantize.type=w8a16` gets past it"],
+        "backend:",
+        "  quantize: {type: w8a8_gptq}\nbackend:",
+        ["`backend.dtype` is fp16", "`frontend.quantize.type` is w8a8_gptq", "int8"],
+    ),
+    (
+        "backend:",
+        "  quantize: {calib_args: {damp_percent: 1.5}}\nbackend:",
+        ["`frontend.quantize.calib_args.damp_percent` is 1.5", "above 0 and below 1"],
     ),
     (
         "backend:\n  dtype: fp16",
@@ -266,7 +271,7 @@ BAD_FILES: list[tuple[str, str, list[str]]] = [
     (
         "backend:",
         "  quantize: {type: awq}\nbackend:",
-        ['`frontend.quantize.type` is "awq"', "w8a16, w8a8, w8a16_gptq or w16kv8"],
+        ['`frontend.quantize.type` is "awq"', "w8a16, w8a8, w8a16_gptq, w8a8_gptq or w16kv8"],
     ),
     # YAML
     ("tp: 1", "tp: [1", ["line 9, column", "correct the YAML"]),
