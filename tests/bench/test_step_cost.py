@@ -89,6 +89,14 @@ def test_kernels_of_one_row_each_element() -> None:
     assert kernel(FLOAT, "rope_append") == (9 * ((96 + 64 + 32) * 4 + 4 + 96 * 4 + 64 * 2), 0)
 
 
+def test_int8_cache() -> None:
+    """A byte for each number, and four for the scale of each key and of each value."""
+    quantized = Plan(CONFIG, SCHEMES["w16kv8"], isa_named("avx2"))
+    assert step_cost(FLOAT, LOAD).bytes - step_cost(quantized, LOAD).bytes == 20 * 3 * 2 * (2 * 32 - (32 + 4))
+    assert kernel(quantized, "rope_append") == (9 * ((96 + 64 + 32) * 4 + 4 + 96 * 4 + 2 * 36), 0)
+    assert kernel(quantized, "attention_decode")[0] == 9 * 2 * 96 * 4 + 20 * 2 * 36
+
+
 def test_attention() -> None:
     # queries in and results out, 20 cached keys and values in float16; two products per head element and pair
     assert kernel(FLOAT, "attention_prefill") == (9 * 2 * 96 * 4 + 20 * 2 * 32 * 2, 2 * 96 * LOAD.visible)
@@ -106,7 +114,9 @@ def test_what_a_long_prompt_multiplies_with() -> None:
     amd = isa_named("avx512-amd")
     found = {scheme: step_cost(Plan(CONFIG, SCHEMES[scheme], amd), prompt).arithmetic for scheme in SCHEMES}
     bf16, int16 = Arithmetic("bf16", 1), Arithmetic("int8", 2)
-    assert found == {"fp16": bf16, "bf16": bf16, "w8a16": int16, "w8a8": Arithmetic("int8", 1)}
+    byte = Arithmetic("int8", 1)
+    weights = {"fp16": bf16, "bf16": bf16, "w8a16": int16, "w8a8": byte}
+    assert found == weights | {"w16kv8": bf16, "w8a16_kv8": int16, "w8a8_kv8": byte}
 
 
 def test_unknown_kernel_has_no_cost() -> None:

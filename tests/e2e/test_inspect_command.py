@@ -32,6 +32,7 @@ def test_json(tiny_artifact: Path, tiny_checkpoint: Path) -> None:
     assert summary["name"] == f"tiny-{scheme}"
     assert summary["precision"]["scheme"] == scheme
     assert summary["precision"]["weights"].startswith(SCHEMES[scheme].weights)
+    assert summary["precision"]["kv_cache"].startswith(SCHEMES[scheme].kv_cache)
     assert (summary["max_prompt_len"], summary["max_seq_len"], summary["tp"]) == (128, 256, 1)
     assert (summary["runs_here"], summary["reason"]) == (True, None)
     assert "obstacle" not in summary
@@ -40,7 +41,7 @@ def test_json(tiny_artifact: Path, tiny_checkpoint: Path) -> None:
     assert summary["parameters"] == sum(weight.size for weight in weights.values())
     matrices = sum(w.size for name, w in weights.items() if w.ndim == 2 and "tok_embeddings" not in name)
     layers, heads, kv_heads, head_dim = 2, TINY_SIZES["heads"], TINY_SIZES["kv_heads"], 64
-    kv_bytes = layers * 2 * kv_heads * head_dim * 2
+    kv_bytes = layers * 2 * kv_heads * (head_dim + 4 if scheme == "w16kv8" else head_dim * 2)
     assert summary["kv_bytes_per_token"] == kv_bytes
     packed = load_file(tiny_artifact / "params" / "rank0.safetensors")
     read = sum(tensor.nbytes for name, tensor in packed.items() if name != "embedding")

@@ -1,16 +1,17 @@
-"""Attention over a shuffled paged cache full of NaN where nothing is stored, against one softmax per token and head."""
+"""Attention over a shuffled paged cache, NaN where nothing is stored, against one softmax per token and head."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from stored import DTYPES, empty_cache, representable, write_token
 
 from ilmari.kernels.attention_decode import attention_decode
 from ilmari.kernels.attention_prefill import attention_prefill
 from ilmari.kernels.attention_reference import attention_reference
 from ilmari.kernels.attention_tiles import SEGMENT, TILE_ROWS, tile_tokens
-from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
+from ilmari.kernels.kv_layout import BLOCK_SIZE
 
 KV_HEADS = 2
 CONTEXTS = (1, 15, 16, 17, 127, 128, 129, 300)
@@ -32,11 +33,15 @@ def one_by_one(query, keys, values):
 
 @dataclass
 class Sequence:
-    """float64 q [new, heads, head_dim], scaled; k and v [length, kv_heads, head_dim]; the last `new` keys are q's."""
+    """float64 q [new, heads, head_dim], scaled; k and v [length, kv_heads, head_dim]; the last `new` keys are q's.
+
+    `dtype` is that of the cache, which holds k and v exactly.
+    """
 
     q: np.ndarray
     k: np.ndarray
     v: np.ndarray
+    dtype: str
 
     @property
     def position(self):
@@ -53,11 +58,11 @@ class Sequence:
         return y
 
 
-def random_sequence(rng, length, new, heads, head_dim, spread=2.0):
+def random_sequence(rng, dtype, length, new, heads, head_dim, spread=2.0):
     """`spread` is the scores' standard deviation."""
     q = (rng.standard_normal((new, heads, head_dim)) * spread / math.sqrt(head_dim)).astype(np.float32)
-    k, v = rng.standard_normal((2, length, KV_HEADS, head_dim)).astype(np.float16)
-    return Sequence(*(array.astype(np.float64) for array in (q, k, v)))
+    k, v = representable(dtype, rng.standard_normal((2, length, KV_HEADS, head_dim)))
+    return Sequence(q.astype(np.float64), k, v, dtype)
 
 
 def segments(lengths, spans):
@@ -77,8 +82,8 @@ def run(compiled, rng, sequences, tokens):
     lengths = [len(sequence.k) for sequence in sequences]
     blocks_of = [-(-length // BLOCK_SIZE) for length in lengths]
     total = sum(blocks_of) + 3
-    k = np.full(key_shape(total, KV_HEADS, head_dim), np.nan, np.float16)
-    v = np.full(value_shape(total, KV_HEADS, head_dim), np.nan, np.float16)
+    dtype = sequences[0].dtype
+    k, v = empty_cache(dtype, total, KV_HEADS, head_dim)
     free = rng.permutation(total).tolist()
     unused = free.pop()
     table = np.full((len(sequences), max(blocks_of) + 1), unused, np.int32)
@@ -88,9 +93,8 @@ def run(compiled, rng, sequences, tokens):
     for owner, sequence in enumerate(sequences):
         table[owner, : blocks_of[owner]] = [free.pop() for _ in range(blocks_of[owner])]
         for position in range(lengths[owner]):
-            block, offset = table[owner, position // BLOCK_SIZE], position % BLOCK_SIZE
-            k[block, :, :, offset] = sequence.k[position]
-            v[block, :, offset] = sequence.v[position]
+            slot = int(table[owner, position // BLOCK_SIZE]) * BLOCK_SIZE + position % BLOCK_SIZE
+            write_token(k, v, slot, sequence.k[position], sequence.v[position])
         new = len(sequence.q)
         q[row : row + new] = sequence.q
         spans.append(slice(row, row + new))
@@ -98,7 +102,7 @@ def run(compiled, rng, sequences, tokens):
     y = np.full((m, heads * head_dim), UNTOUCHED)
     inputs = q.reshape(m, -1), k, v, table
     if tokens is DECODE:
-        compiled(attention_decode, heads, KV_HEADS, head_dim)(*inputs, *segments(lengths, spans), y)
+        compiled(attention_decode, heads, KV_HEADS, head_dim, dtype)(*inputs, *segments(lengths, spans), y)
     else:
         tiles = [
             (span.start + at, min(tokens, span.stop - span.start - at), owner, sequence.position + at)
@@ -106,7 +110,7 @@ def run(compiled, rng, sequences, tokens):
             for at in range(0, span.stop - span.start, tokens)
         ]
         columns = (column.copy() for column in rng.permutation(np.array(tiles, np.int32)).T)
-        compiled(attention_prefill, heads, KV_HEADS, head_dim, tokens)(*inputs, *columns, y)
+        compiled(attention_prefill, heads, KV_HEADS, head_dim, tokens, dtype)(*inputs, *columns, y)
     outputs = [y[span].reshape(-1, heads, head_dim).copy() for span in spans]
     for span in spans:
         y[span] = UNTOUCHED
@@ -114,9 +118,9 @@ def run(compiled, rng, sequences, tokens):
     return outputs
 
 
-def precision(isa, tokens, spread=2.0):
+def precision(isa, dtype, tokens, spread=2.0):
     """Float32's, or what 16-bit scores of such a standard deviation are known to."""
-    return 6e-4 * spread if isa.word_dot and tokens is not DECODE else 2e-6
+    return 6e-4 * spread if isa.word_dot and (dtype == "int8" or tokens is not DECODE) else 2e-6
 
 
 def check(got, sequences, tolerance=2e-6):
@@ -125,9 +129,15 @@ def check(got, sequences, tolerance=2e-6):
 
 
 def test_reference_agrees_with_one_softmax_at_a_time(rng):
-    sequence = random_sequence(rng, 9, 4, 6, 8)
+    sequence = random_sequence(rng, "float16", 9, 4, 6, 8)
     got = attention_reference(sequence.q, sequence.k, sequence.v, sequence.position)
     np.testing.assert_allclose(got, sequence.expected(), rtol=1e-12)
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request):
+    """Of the cache."""
+    return request.param
 
 
 def test_tiles_have_as_many_rows_as_fit():
@@ -136,48 +146,49 @@ def test_tiles_have_as_many_rows_as_fit():
 
 
 @pytest.mark.parametrize(("group", "tokens"), [*((group, tile_tokens(group)) for group in GROUPS), (3, 5)])
-def test_prefill_of_all_lengths_in_one_call(isa, compiled, rng, group, tokens):
+def test_prefill_of_all_lengths_in_one_call(isa, compiled, rng, dtype, group, tokens):
     """Single tokens, pieces that continue a cached prefix, and whole prompts."""
     sequences = [
-        random_sequence(rng, length, new, group * KV_HEADS, HEAD_DIMS[group])
+        random_sequence(rng, dtype, length, new, group * KV_HEADS, HEAD_DIMS[group])
         for length in CONTEXTS
         for new in (1, NEW_TOKENS[length])
     ]
-    check(run(compiled, rng, sequences, tokens), sequences, precision(isa, tokens))
+    check(run(compiled, rng, sequences, tokens), sequences, precision(isa, dtype, tokens))
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_decoding_of_all_lengths_in_one_call(compiled, rng, group):
+def test_decoding_of_all_lengths_in_one_call(isa, compiled, rng, dtype, group):
     """Contexts on both sides of the borders of blocks and segments."""
-    sequences = [random_sequence(rng, length, 1, group * KV_HEADS, HEAD_DIMS[group]) for length in LONG_CONTEXTS]
-    check(run(compiled, rng, sequences, DECODE), sequences)
+    sequences = [random_sequence(rng, dtype, length, 1, group * KV_HEADS, HEAD_DIMS[group]) for length in LONG_CONTEXTS]
+    check(run(compiled, rng, sequences, DECODE), sequences, precision(isa, dtype, DECODE))
 
 
 @pytest.mark.parametrize("lengths", [(1,), (3000,), (1, 40, 2500), (2500, 1, 257)], ids=str)
-def test_decoding_sequences_of_very_different_lengths(compiled, rng, lengths):
-    sequences = [random_sequence(rng, length, 1, 4, 64) for length in lengths]
+def test_decoding_sequences_of_very_different_lengths(isa, compiled, rng, dtype, lengths):
+    sequences = [random_sequence(rng, dtype, length, 1, 4, 64) for length in lengths]
     got = run(compiled, rng, sequences, DECODE)
-    check(got, sequences)
+    tolerance = precision(isa, dtype, DECODE)
+    check(got, sequences, tolerance)
     for output, sequence in zip(got, sequences, strict=True):
         want = attention_reference(sequence.q, sequence.k, sequence.v, sequence.position)
-        np.testing.assert_allclose(output, want, rtol=0, atol=2e-6 * np.abs(sequence.v).max())
+        np.testing.assert_allclose(output, want, rtol=0, atol=tolerance * np.abs(sequence.v).max())
 
 
 @pytest.mark.parametrize("length", CONTEXTS)
-def test_one_sequence_from_its_start(isa, compiled, rng, length):
+def test_one_sequence_from_its_start(isa, compiled, rng, dtype, length):
     """All rows of a prompt are new, and the last tile is rarely whole."""
-    sequences = [random_sequence(rng, length, length, 4, 64)]
-    check(run(compiled, rng, sequences, tile_tokens(2)), sequences, precision(isa, tile_tokens(2)))
+    sequences = [random_sequence(rng, dtype, length, length, 4, 64)]
+    check(run(compiled, rng, sequences, tile_tokens(2)), sequences, precision(isa, dtype, tile_tokens(2)))
 
 
-def exact_sequence(scores, heads, head_dim, rng):
+def exact_sequence(dtype, scores, heads, head_dim, rng):
     """The last token of a sequence whose scores are the given multiples of 1/4, with no rounding."""
     q, k = np.zeros((1, heads, head_dim)), np.zeros((len(scores), KV_HEADS, head_dim))
     q[:, :, 5] = 2.0**4
     k[:, :, 5] = np.asarray(scores)[:, None] / 2.0**4
     np.testing.assert_array_equal(k.astype(np.float16), k)
-    v = rng.standard_normal((len(scores), KV_HEADS, head_dim)).astype(np.float16).astype(np.float64)
-    return Sequence(q, k, v)
+    v = representable(dtype, rng.standard_normal((len(scores), KV_HEADS, head_dim)))
+    return Sequence(q, representable(dtype, k), v, dtype)
 
 
 SCORES = {
@@ -201,24 +212,24 @@ SCORES = {
 
 
 @pytest.mark.parametrize(("head_dim", "tokens"), [(64, 4), (128, DECODE)])
-def test_softmax_is_stable(isa, compiled, rng, head_dim, tokens):
+def test_softmax_is_stable(isa, compiled, rng, dtype, head_dim, tokens):
     """One feature decides, and what has one feature is exact in 16 bits too, but for the last place of its scale."""
-    sequences = [exact_sequence(scores, 4, head_dim, rng) for scores in SCORES.values()]
-    check(run(compiled, rng, sequences, tokens), sequences, precision(isa, tokens, spread=1.0))
+    sequences = [exact_sequence(dtype, scores, 4, head_dim, rng) for scores in SCORES.values()]
+    check(run(compiled, rng, sequences, tokens), sequences, precision(isa, dtype, tokens, spread=1.0))
 
 
 @pytest.mark.parametrize("tokens", [4, DECODE])
 @pytest.mark.parametrize(("spread", "tolerance"), [(80, 2e-4), (1000, 3e-3)])
-def test_random_huge_scores(isa, compiled, rng, spread, tolerance, tokens):
+def test_random_huge_scores(isa, compiled, rng, dtype, spread, tolerance, tokens):
     """Here the float32 scores are rounded themselves: the tolerance is their last place."""
-    tolerance = max(tolerance, precision(isa, tokens, spread))
+    tolerance = max(tolerance, precision(isa, dtype, tokens, spread))
     new = {length: 1 if tokens is DECODE else NEW_TOKENS[length] for length in CONTEXTS}
-    sequences = [random_sequence(rng, length, new[length], 4, 64, spread) for length in CONTEXTS]
+    sequences = [random_sequence(rng, dtype, length, new[length], 4, 64, spread) for length in CONTEXTS]
     check(run(compiled, rng, sequences, tokens), sequences, tolerance)
 
 
 @pytest.mark.parametrize("tokens", [4, DECODE])
-def test_one_key_gives_its_value_exactly(compiled, rng, tokens):
-    sequences = [random_sequence(rng, 1, 1, 4, 64, spread=300)]
+def test_one_key_gives_its_value(compiled, rng, dtype, tokens):
+    sequences = [random_sequence(rng, dtype, 1, 1, 4, 64, spread=300)]
     (got,) = run(compiled, rng, sequences, tokens)
-    np.testing.assert_array_equal(got[0], np.repeat(sequences[0].v[0], 2, axis=0))
+    np.testing.assert_allclose(got[0], np.repeat(sequences[0].v[0], 2, axis=0), rtol=0 if dtype == "float16" else 1e-6)

@@ -56,7 +56,7 @@ def object_file(isa_of_object, tmp_path_factory):
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="nm, of binutils, is not installed")
-@pytest.mark.parametrize("scheme", ["w8a16", "w8a8"])
+@pytest.mark.parametrize("scheme", ["w8a16", "w8a8", "w8a16_kv8"])
 def test_object_needs_nothing_but_the_runtime(object_file, scheme):
     _, path = object_file(scheme)
     listing = subprocess.run(["nm", "--undefined-only", path], capture_output=True, text=True, check=True).stdout
@@ -80,8 +80,8 @@ def test_object_runs_through_the_linker(object_file, rng):
     np.testing.assert_allclose(y, rmsnorm_reference(x, weight, CONFIG.rms_norm_eps), rtol=1e-6)
 
     q = rng.standard_normal((1, CONFIG.q_size)).astype(np.float32)
-    k = rng.standard_normal(key_shape(1, 1, 64)).astype(np.float16)
-    v = rng.standard_normal(value_shape(1, 1, 64)).astype(np.float16)
+    k = rng.standard_normal(key_shape("float16", 1, 1, 64)).astype(np.float16)
+    v = rng.standard_normal(value_shape("float16", 1, 1, 64)).astype(np.float16)
     zero, one = np.zeros(1, np.int32), np.ones(1, np.int32)
     y = aligned_copy(np.zeros_like(q))
     arguments = (q, k, v, zero[None], np.array([0, 1], np.int32), zero, zero, zero, one)
@@ -95,7 +95,8 @@ def register_kernels(isa):
     yield silu_multiply, 16, 32
     yield embedding, 37, 80, "float16"
     yield embedding, 37, 80, "bfloat16"
-    yield rope_append, 3, 1, 64, 352
+    yield rope_append, 3, 1, 64, 352, "float16"
+    yield rope_append, 3, 1, 64, 352, "int8"
     for name, hidden in (("o", 80), ("down", 96), ("head", 96)):
         for dtype in ("float16", "bfloat16", "int8"):
             yield linear_float, linear_shape(isa, "fp16", name, hidden), dtype

@@ -193,6 +193,26 @@ def test_override(tmp_path: Path, override: str, field: str, value: object) -> N
     assert found == value if value is not None else found
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+def test_float_weights_with_an_int8_cache(tmp_path: Path, dtype: str) -> None:
+    """The vendor's file says int8 and means the cache."""
+    overrides = [f"backend.dtype={dtype}", "frontend.quantize.type=w16kv8"]
+    assert load_config(write(tmp_path, GOOD), overrides).scheme == "w16kv8"
+
+
+@pytest.mark.shared
+def test_the_vendors_int8_cache_resolves(shared: Path) -> None:
+    path = shared / "zoo" / "chatglm3_hf_chatglm_kv8.yaml"
+    assert load_config(path, ["frontend.model_kwargs.tp=1"]).scheme == "w16kv8"
+
+
+@pytest.mark.parametrize("activation", ["a16", "a8"])
+@pytest.mark.parametrize("given", ["w8a16", "w8a8"])
+def test_activation_leaves_the_cache_as_it_is(tmp_path: Path, given: str, activation: str) -> None:
+    overrides = ["backend.dtype=int8", f"frontend.quantize.type={given}_kv8"]
+    assert load_config(write(tmp_path, GOOD), overrides, activation).scheme == f"w8{activation}_kv8"
+
+
 def test_last_override_wins(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, GOOD), ["name=a", "name=b"]).name == "b"
 
@@ -265,13 +285,18 @@ BAD_FILES: list[tuple[str, str, list[str]]] = [
     ),
     (
         "backend:\n  dtype: fp16",
-        "  quantize: {type: w16kv8}\nbackend:\n  dtype: int8",
-        ["int8 KV cache", "not there yet", "--set backend.dtype=fp16 --set frontend.quantize=null"],
+        "  quantize: {type: w16kv8}\nbackend:\n  dtype: bf16",
+        ["`backend.dtype` is bf16", "`frontend.quantize.type` is w16kv8", "`backend.dtype: fp16`"],
+    ),
+    (
+        "backend:\n  dtype: fp16",
+        "  quantize: {type: w8a16_kv8}\nbackend:\n  dtype: fp16",
+        ["`backend.dtype` is fp16", "`frontend.quantize.type` is w8a16_kv8", "`backend.dtype: int8`"],
     ),
     (
         "backend:",
         "  quantize: {type: awq}\nbackend:",
-        ['`frontend.quantize.type` is "awq"', "w8a16, w8a8, w8a16_gptq, w8a8_gptq or w16kv8"],
+        ['`frontend.quantize.type` is "awq"', "w8a16, w8a8, w8a16_gptq, w8a8_gptq, w16kv8", "or w8a8_gptq_kv8"],
     ),
     # YAML
     ("tp: 1", "tp: [1", ["line 9, column", "correct the YAML"]),

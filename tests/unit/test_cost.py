@@ -5,8 +5,11 @@ import math
 import pytest
 
 from ilmari.checkpoint.names import INTERNLM2
+from ilmari.kernels.isa import ISAS
+from ilmari.kernels.plan import Plan
+from ilmari.kernels.scheme import SCHEMES
 from ilmari.model.config import ModelConfig
-from ilmari.model.cost import kv_bytes_per_token, macs_per_token, parameters
+from ilmari.model.cost import macs_per_token, parameters
 
 
 def model(
@@ -64,6 +67,7 @@ def test_attention_costs_two_products_per_head_layer_and_context_token() -> None
 
 def test_cache_bytes() -> None:
     # 2 (k and v) * 32 layers * 8 KV heads * 128 elements * 2 bytes
-    assert kv_bytes_per_token(RELEASES["7b"][0]) == 131_072
-    assert kv_bytes_per_token(RELEASES["7b"][0], itemsize=1) == 65_536
-    assert kv_bytes_per_token(ODD, itemsize=4) == 2 * 3 * 128 * 4
+    model = RELEASES["7b"][0]
+    assert Plan(model, SCHEMES["fp16"], ISAS[0]).kv_bytes_per_token == 131_072
+    # in int8, and a scale of 4 bytes for each key and each value
+    assert Plan(model, SCHEMES["w16kv8"], ISAS[0]).kv_bytes_per_token == 2 * 32 * 8 * (128 + 4)

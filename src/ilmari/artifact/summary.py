@@ -11,7 +11,10 @@ from ilmari.errors import TargetError
 from ilmari.kernels.plan import Plan
 from ilmari.kernels.target import Target, check_host
 from ilmari.model.config import ModelConfig
-from ilmari.model.cost import kv_bytes_per_token, macs_per_token, parameters
+from ilmari.model.cost import macs_per_token, parameters
+
+KV_CACHES = {"float16": "float16", "int8": "int8, one scale per token and head"}
+"""The KV cache by its dtype, in words."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def summarize(artifact: Artifact) -> Summary:
             weights=f"{manifest.plan.scheme.weights}, one scale per output channel",
             embedding=manifest.plan.scheme.embedding,
             norms="float32",
-            kv_cache="float16",
+            kv_cache=KV_CACHES[manifest.plan.scheme.kv_cache],
             activations=manifest.activation,
         ),
         quantization=manifest.quantization,
@@ -92,7 +95,7 @@ def summarize(artifact: Artifact) -> Summary:
         max_prompt_len=manifest.max_prompt_len,
         max_seq_len=manifest.max_seq_len,
         tp=manifest.tp,
-        kv_bytes_per_token=kv_bytes_per_token(manifest.model),
+        kv_bytes_per_token=manifest.plan.kv_bytes_per_token,
         decode=tuple(_decode_cost(manifest.plan, context) for context in (0, manifest.max_seq_len - 1)),
         files=artifact.files,
     )
@@ -110,5 +113,5 @@ def _decode_cost(plan: Plan, context: int) -> DecodeCost:
     return DecodeCost(
         context,
         flops_per_token=2 * macs_per_token(plan.config, context),
-        bytes_read_per_token=params.step_params_bytes(plan) + context * kv_bytes_per_token(plan.config),
+        bytes_read_per_token=params.step_params_bytes(plan) + context * plan.kv_bytes_per_token,
     )

@@ -9,7 +9,7 @@ from ilmari.artifact.params import step_params_bytes
 from ilmari.bench.ceilings import Rates
 from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS
 from ilmari.kernels.plan import Plan
-from ilmari.model.cost import kv_bytes_per_token, linear_macs
+from ilmari.model.cost import linear_macs
 
 Limit = Literal["read", "multiply"]
 
@@ -130,7 +130,7 @@ def step_cost(plan: Plan, load: Load) -> Cost:
     work: the time they take lowers the fraction that a step reaches.
     """
     return Cost(
-        step_params_bytes(plan) + load.cached * kv_bytes_per_token(plan.config),
+        step_params_bytes(plan) + load.cached * plan.kv_bytes_per_token,
         linear_macs(plan.config, load.rows, load.outputs),
         LINEARS[plan.form(load.rows)],
     )

@@ -49,15 +49,20 @@ def _silu(plan: Plan, form: str, load: Load) -> Cost:
 def _rope_append(plan: Plan, _: str, load: Load) -> Cost:
     config = plan.config
     read = config.q_size + 2 * config.kv_size + config.head_dim  # cosines and sines: half of the head each
-    written = config.q_size * FLOAT_BYTES + 2 * config.kv_size * HALF_BYTES
+    written = config.q_size * FLOAT_BYTES + _kv_bytes(plan)
     return Cost(load.rows * (read * FLOAT_BYTES + INDEX_BYTES + written))
 
 
 def _attention(plan: Plan, _: str, load: Load) -> Cost:
     config = plan.config
     queries_and_output = 2 * load.rows * config.q_size * FLOAT_BYTES
-    cache = load.cached * 2 * config.kv_size * HALF_BYTES
+    cache = load.cached * _kv_bytes(plan)
     return Cost(queries_and_output + cache, 2 * config.q_size * load.visible, FLOAT)
+
+
+def _kv_bytes(plan: Plan) -> int:
+    """One token's keys and values in one layer."""
+    return plan.kv_bytes_per_token // plan.config.num_hidden_layers
 
 
 def _linear(plan: Plan, layer_and_form: str, load: Load) -> Cost:

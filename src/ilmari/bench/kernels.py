@@ -30,7 +30,6 @@ from ilmari.errors import RequestError
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.kv_layout import BLOCK_SIZE
 from ilmari.model.config import ModelConfig
-from ilmari.model.cost import kv_bytes_per_token
 from ilmari.model.rope import inv_freq
 from ilmari.report import Report
 
@@ -116,7 +115,7 @@ def measure(artifact: Artifact, rows: Many[int], context: int, rounds: int, repo
     report("compile the ceilings' kernels", 1, 1)
     library = RecordingLibrary(artifact.folder / KERNELS)
     runner = Runner(artifact, max(rows), library)
-    cache = KvCache(config, max(shape.sequences * shape.blocks for shape in shapes_))
+    cache = KvCache(artifact.manifest.plan, max(shape.sequences * shape.blocks for shape in shapes_))
     _fill(cache)
     steps = [(shape, _batch(config, shape)) for shape in shapes_]
     for done, (_, batch) in enumerate(steps):
@@ -161,7 +160,7 @@ def _check(artifact: Artifact, rows: Many[int], context: int) -> None:
             f"takes {manifest.max_seq_len}; lower --rows or --context."
         )
     needed = max(shape.sequences * shape.blocks for shape in shapes(rows, context))
-    needed *= BLOCK_SIZE * kv_bytes_per_token(manifest.model)
+    needed *= BLOCK_SIZE * manifest.plan.kv_bytes_per_token
     available = available_bytes()
     if available is not None and needed > available:
         raise RequestError(
@@ -198,7 +197,10 @@ def _batch(config: ModelConfig, shape: Shape) -> Batch:
 
 def _fill(cache: KvCache) -> None:
     """Random keys and values: memory that was never written is not there, and would be read from a cache."""
-    noise = np.random.default_rng(0).standard_normal(1 << 16, np.float32).astype(np.float16)
+    rng = np.random.default_rng(0)
+    # Bytes of which any four are a small float32, as they may be a scale.
+    small = rng.integers(0x30, 0x40, 1 << 16, np.int8)
+    normal = rng.standard_normal(1 << 16, np.float32).astype(np.float16)
     for tensor in (*cache.keys, *cache.values):
         flat = np.from_dlpack(tensor).reshape(-1)
-        flat[:] = np.resize(noise, flat.size)
+        flat[:] = np.resize(small if flat.dtype == np.int8 else normal, flat.size)

@@ -55,25 +55,25 @@ class CompileConfig:
     gptq: Gptq | None = None
 
 
-@dataclass(frozen=True)
-class _Scheme:
-    """A weight scheme of the vendor: the `backend.dtype` it goes with, and what is absent here, with the way past."""
-
-    dtype: str
-    absent: str | None = None
-    way_past: str | None = None
-
-
-_SCHEMES = {
-    "fp16": _Scheme("fp16"),
-    "bf16": _Scheme("bf16"),
-    "w8a16": _Scheme("int8"),
-    "w8a8": _Scheme("int8"),
-    "w16kv8": _Scheme("int8", "an int8 KV cache", "--set backend.dtype=fp16 --set frontend.quantize=null"),
+_DTYPES = {
+    "fp16": ("fp16",),
+    "bf16": ("bf16",),
+    "w8a16": ("int8",),
+    "w8a8": ("int8",),
+    "w8a16_kv8": ("int8",),
+    "w8a8_kv8": ("int8",),
+    "w16kv8": ("fp16", "int8"),  # the vendor's file says int8, of the cache
 }
+"""By scheme: the values of `backend.dtype` that it goes with."""
+
 _CALIBRATED = "_gptq"  # in the name of a scheme: its weights are calibrated
 _SCHEME_OF_DTYPE = {"fp16": "fp16", "bf16": "bf16", "int8": "w8a16"}
-_WITH_ACTIVATION = {(f"w8{old}", new): f"w8{new}" for old in ("a16", "a8") for new in ("a16", "a8")}
+_WITH_ACTIVATION = {
+    (f"w8{old}{cache}", new): f"w8{new}{cache}"
+    for old in ("a16", "a8")
+    for new in ("a16", "a8")
+    for cache in ("", "_kv8")
+}
 
 _NO_EFFECT = {
     "frontend.model_kwargs.b2s": "it sets throughput against latency in serving, and nothing serves an artifact yet",
@@ -132,7 +132,7 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
     keys, source = recipe.keys, recipe.source
     prompt, sequence = _lengths(recipe)
     scheme, calibrated = _scheme(recipe)
-    _refuse_absent(recipe, scheme)
+    _refuse_absent(recipe)
     if activation is not None:
         scheme = _with_activation(recipe, scheme, activation)
     return CompileConfig(
@@ -188,8 +188,9 @@ def _scheme(recipe: Recipe) -> tuple[str, bool]:
     if quantize is None or quantize.type is None:
         return _SCHEME_OF_DTYPE[dtype], False
     scheme = quantize.type.replace(_CALIBRATED, "")
-    needed = _SCHEMES[scheme].dtype
-    if dtype != needed:
+    dtypes = _DTYPES[scheme]
+    if dtype not in dtypes:
+        needed = dtypes[0]
         raise ConfigError(
             f"{recipe.source}: `backend.dtype` is {dtype} but `frontend.quantize.type` is {quantize.type}, which goes "
             f"with {needed}; set `backend.dtype: {needed}`, or remove `frontend.quantize`."
@@ -207,16 +208,10 @@ def _with_activation(recipe: Recipe, scheme: str, activation: str) -> str:
         ) from None
 
 
-def _refuse_absent(recipe: Recipe, scheme: str) -> None:
-    absent: list[tuple[str, str]] = []
+def _refuse_absent(recipe: Recipe) -> None:
     tp = recipe.keys.frontend.model_kwargs.tp
     if tp > 1:
-        absent.append((f"tensor parallelism (`frontend.model_kwargs.tp` is {tp})", "--set frontend.model_kwargs.tp=1"))
-    row = _SCHEMES[scheme]
-    if row.absent and row.way_past:
-        absent.append((f"{row.absent} (`frontend.quantize.type` is {scheme})", row.way_past))
-    if absent:
-        wanted, ways_past = zip(*absent, strict=True)
         raise ConfigError(
-            f"{recipe.source}: asks for {' and '.join(wanted)}, not there yet; `{' '.join(ways_past)}` gets past it."
+            f"{recipe.source}: asks for tensor parallelism (`frontend.model_kwargs.tp` is {tp}), not there yet; "
+            "`--set frontend.model_kwargs.tp=1` gets past it."
         )

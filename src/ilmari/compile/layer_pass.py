@@ -69,7 +69,7 @@ class LayerPass:
         self.pieces = list(_pieces(config, samples))
         rows = max(piece.batch.rows for piece in self.pieces)
         blocks = max(piece.batch.table.shape[0] * piece.batch.table.shape[1] for piece in self.pieces)
-        self._cache = KvCache(replace(config, num_hidden_layers=1), blocks)
+        self._cache = KvCache(replace(self.plan, config=replace(config, num_hidden_layers=1)), blocks)
         self._hidden = aligned_zeros((rows, config.hidden_size), np.float32)
         self._normed = aligned_zeros((rows, config.hidden_size), np.float32)
         self._qkv = aligned_zeros((rows, self.plan.linears["qkv"].n), np.float32)

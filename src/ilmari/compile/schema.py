@@ -24,9 +24,22 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Lengths = Annotated[list[Annotated[list[int], Field(min_length=1, max_length=1)]], Field(min_length=2, max_length=2)]
 
+QuantizeType = Literal[
+    "w8a16",
+    "w8a8",
+    "w8a16_gptq",
+    "w8a8_gptq",
+    "w16kv8",
+    "w8a16_kv8",
+    "w8a8_kv8",
+    "w8a16_gptq_kv8",
+    "w8a8_gptq_kv8",
+]
+
 _FLAG = "true or false"
 _PATH = "a path"
 _COUNT = "an integer, 1 or more"
+_QUANTIZE_TYPES = " or ".join(", ".join(get_args(QuantizeType)).rsplit(", ", 1))
 
 
 class Block(BaseModel):
@@ -61,9 +74,7 @@ class CalibArgs(Block):
 class Quantize(Block):
     """`frontend.quantize`."""
 
-    type: Literal["w8a16", "w8a8", "w8a16_gptq", "w8a8_gptq", "w16kv8"] | None = Field(
-        default=None, description="w8a16, w8a8, w8a16_gptq, w8a8_gptq or w16kv8"
-    )
+    type: QuantizeType | None = Field(default=None, description=_QUANTIZE_TYPES)
     device: Text | None = Field(default=None, description="a device such as cuda:0")
     calib_args: CalibArgs | None = Field(default=None, description="a mapping")
 

@@ -22,7 +22,6 @@ from ilmari.errors import ArtifactError, RequestError
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.kv_layout import BLOCK_SIZE
 from ilmari.kernels.library import KernelLibrary
-from ilmari.model.cost import kv_bytes_per_token
 from ilmari.model.rope import inv_freq
 
 MAX_NUM_SEQS = 16
@@ -64,13 +63,13 @@ class Engine:
         self._max_num_seqs = max_num_seqs
         self._max_rows = max(max_num_batched_tokens, max_num_seqs)
         self._runner = Runner(artifact, self._max_rows, library)
-        self.cache = KvCache(self.config, self._cache_blocks(kv_cache_memory_bytes))
+        self.cache = KvCache(self._runner.plan, self._cache_blocks(kv_cache_memory_bytes))
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._ids = itertools.count()
 
     def _cache_blocks(self, memory_bytes: int | None) -> int:
-        block_bytes = BLOCK_SIZE * kv_bytes_per_token(self.config)
+        block_bytes = BLOCK_SIZE * self._runner.plan.kv_bytes_per_token
         if memory_bytes is not None:
             return memory_bytes // block_bytes
         one = blocks_for(self.manifest.max_seq_len)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
 from ilmari.kernels.library import aligned_zeros, tensor
-from ilmari.model.config import ModelConfig
+from ilmari.kernels.plan import Plan
 
 if TYPE_CHECKING:
     import tvm_ffi
@@ -18,18 +18,19 @@ def blocks_for(tokens: int) -> int:
 
 
 class KvCache:
-    """Keys and values of every layer in float16, and which blocks are free.
+    """Keys and values of every layer, and which blocks are free.
 
-    keys[layer] and values[layer] have the shapes of `kernels.kv_layout`.
+    keys[layer] and values[layer] have the shapes of `kernels.kv_layout`, and the dtype that the plan's scheme says.
     """
 
-    def __init__(self, config: ModelConfig, blocks: int) -> None:
+    def __init__(self, plan: Plan, blocks: int) -> None:
         """Room for `blocks` blocks of 16 tokens; the system provides the memory as it is used."""
+        config, dtype = plan.config, plan.scheme.kv_cache
         layers = range(config.num_hidden_layers)
-        keys = key_shape(blocks, config.num_key_value_heads, config.head_dim)
-        values = value_shape(blocks, config.num_key_value_heads, config.head_dim)
-        self.keys: tuple[tvm_ffi.Tensor, ...] = tuple(tensor(aligned_zeros(keys, "float16")) for _ in layers)
-        self.values: tuple[tvm_ffi.Tensor, ...] = tuple(tensor(aligned_zeros(values, "float16")) for _ in layers)
+        keys = key_shape(dtype, blocks, config.num_key_value_heads, config.head_dim)
+        values = value_shape(dtype, blocks, config.num_key_value_heads, config.head_dim)
+        self.keys: tuple[tvm_ffi.Tensor, ...] = tuple(tensor(aligned_zeros(keys, dtype)) for _ in layers)
+        self.values: tuple[tvm_ffi.Tensor, ...] = tuple(tensor(aligned_zeros(values, dtype)) for _ in layers)
         self.blocks = blocks
         self._free = list(range(blocks - 1, -1, -1))
 

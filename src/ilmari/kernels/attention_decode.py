@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING
 from tvm.script import tirx as T
 
 from ilmari.kernels.attention_tiles import SEGMENT
+from ilmari.kernels.decode_float32 import decode_float32
+from ilmari.kernels.decode_int16 import decode_int16
+from ilmari.kernels.decode_products import tile_of
 from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
-from ilmari.kernels.kv_prefetch import LINE, prefetch
-from ilmari.kernels.numeric import MASKED, exp_nonpositive, lane_max, lane_sum, widen
+from ilmari.kernels.numeric import MASKED, exp_nonpositive, lane_max, lane_sum
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
-
-AHEAD = 8
-"""Blocks between what is read and what is asked of the memory, whose own guesses end at each block."""
 
 PARALLEL_MERGE = 64
 """Partial results below which one thread merges them: waking the others costs more than it saves."""
 
 
-def attention_decode(isa: Isa, heads: int, kv_heads: int, head_dim: int) -> PrimFunc:
+def attention_decode(isa: Isa, heads: int, kv_heads: int, head_dim: int, kv_dtype: str) -> PrimFunc:
     """Y[row[t]] = softmax(Q[row[t]] K^T) V for each token t, which sees its sequence up to its own position.
 
     Q, K, V, table and Y as in `attention_prefill`. Token t's segments are `bounds[t]` to `bounds[t + 1]`, int32
@@ -36,53 +35,12 @@ def attention_decode(isa: Isa, heads: int, kv_heads: int, head_dim: int) -> Prim
     """
     lanes = isa.lanes
     group = heads // kv_heads
-    accumulators = 16 if lanes == 16 else 8  # of 32 registers, or of 16
-    rows = _largest_divisor(group, accumulators)
-    key_vectors = _power_of_two(accumulators // rows)
-    key_blocks = max(1, key_vectors * lanes // BLOCK_SIZE)
-    value_vectors = _largest_divisor(head_dim // lanes, accumulators // rows)
-    lines = head_dim * BLOCK_SIZE // LINE
-
-    @T.inline
-    def fetch(index, line, h, next_h, owner, first, last, table, now, then):
-        """Ask for a cache line that is read AHEAD blocks after `index`: of `now`, and past the last block of `then`."""
-        ahead: T.let = index + AHEAD
-        if ahead <= last:
-            block: T.let = T.cast(table[owner, ahead], "int64")
-            T.evaluate(prefetch(now, block, h, line))
-        else:
-            block: T.let = T.cast(table[owner, T.min(first + ahead - last - 1, last)], "int64")
-            T.evaluate(prefetch(then, block, next_h, line))
-
-    @T.inline
-    def score(row0, at, h, row, owner, first, last, table, Q, K, V, P):
-        """P[row, at:] = Q K^T for some rows and vectors of keys."""
-        acc = T.alloc_buffer(
-            (rows * key_vectors * lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True}
-        )
-        for t in T.unroll(rows * key_vectors):
-            acc[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
-        for line in T.serial(lines):
-            for j in T.unroll(key_blocks):
-                index: T.let = first + at * lanes // BLOCK_SIZE + (line * key_blocks + j) // lines
-                fetch(index, (line * key_blocks + j) % lines, h, h, owner, first, last, table, K, V)
-            for step in T.unroll(LINE // BLOCK_SIZE):
-                d: T.let = line * (LINE // BLOCK_SIZE) + step
-                for j in T.unroll(key_vectors):
-                    # Keys past the end are those of the last block once more: masked later.
-                    index: T.let = T.min(first + (at + j) * lanes // BLOCK_SIZE, last)
-                    block: T.let = T.cast(table[owner, index], "int64")
-                    key: T.let = widen(isa, K[block, h, d, T.ramp((at + j) * lanes % BLOCK_SIZE, 1, lanes)], "float16")
-                    for r in T.unroll(rows):
-                        acc[T.ramp((r * key_vectors + j) * lanes, 1, lanes)] = fma(
-                            isa,
-                            key,
-                            T.broadcast(Q[row, (h * group + row0 + r) * head_dim + d], lanes),
-                            acc[T.ramp((r * key_vectors + j) * lanes, 1, lanes)],
-                        )
-        for r in T.unroll(rows):
-            for j in T.unroll(key_vectors):
-                P[row0 + r, T.ramp((at + j) * lanes, 1, lanes)] = acc[T.ramp((r * key_vectors + j) * lanes, 1, lanes)]
+    tile = tile_of(isa, group, head_dim)
+    rows, key_vectors, value_vectors = tile.rows, tile.key_vectors, tile.value_vectors
+    products = decode_int16 if kv_dtype == "int8" and isa.word_dot else decode_float32
+    how = products(isa, kv_dtype, kv_heads, group, head_dim)
+    kept = group if how.integers else 1
+    take_query, score, weigh, mix = how.take_query, how.score, how.weigh, how.mix
 
     @T.inline
     def soften(r, keys, P, largest, total):
@@ -106,35 +64,6 @@ def attention_decode(isa: Isa, heads: int, kv_heads: int, head_dim: int) -> Prim
             part[T.ramp(0, 1, lanes)] = part[T.ramp(0, 1, lanes)] + weight
         largest[r] = peak
         total[r] = lane_sum(part, range(lanes))
-
-    @T.inline
-    def mix(row0, at, h, s, keys, owner, first, last, table, K, V, P, partial):
-        """partial[s, head, at:] = P V for some rows and vectors of features."""
-        acc = T.alloc_buffer(
-            (rows * value_vectors * lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True}
-        )
-        for t in T.unroll(rows * value_vectors):
-            acc[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
-        for b in T.serial((keys + BLOCK_SIZE - 1) // BLOCK_SIZE):
-            block: T.let = T.cast(table[owner, first + b], "int64")
-            for i in T.serial(T.min(BLOCK_SIZE, keys - b * BLOCK_SIZE)):
-                for line in T.unroll(head_dim // LINE):
-                    at_line: T.let = i * (head_dim // LINE) + line
-                    fetch(first + b, at_line, h, (h + 1) % kv_heads, owner, first, last, table, V, K)
-                for j in T.unroll(value_vectors):
-                    value: T.let = widen(isa, V[block, h, i, T.ramp((at + j) * lanes, 1, lanes)], "float16")
-                    for r in T.unroll(rows):
-                        acc[T.ramp((r * value_vectors + j) * lanes, 1, lanes)] = fma(
-                            isa,
-                            value,
-                            T.broadcast(P[row0 + r, b * BLOCK_SIZE + i], lanes),
-                            acc[T.ramp((r * value_vectors + j) * lanes, 1, lanes)],
-                        )
-        for r in T.unroll(rows):
-            for j in T.unroll(value_vectors):
-                partial[s, h * group + row0 + r, T.ramp((at + j) * lanes, 1, lanes)] = acc[
-                    T.ramp((r * value_vectors + j) * lanes, 1, lanes)
-                ]
 
     @T.inline
     def merge(t, head, bounds, row, largest, total, partial, Y):
@@ -184,8 +113,8 @@ def attention_decode(isa: Isa, heads: int, kv_heads: int, head_dim: int) -> Prim
         ends = T.int32()
         segments = T.int32()
         Q = T.match_buffer(q, (m, heads * head_dim), "float32")
-        K = T.match_buffer(k, key_shape(cache_blocks, kv_heads, head_dim), "float16")
-        V = T.match_buffer(v, value_shape(cache_blocks, kv_heads, head_dim), "float16")
+        K = T.match_buffer(k, key_shape(kv_dtype, cache_blocks, kv_heads, head_dim), kv_dtype)
+        V = T.match_buffer(v, value_shape(kv_dtype, cache_blocks, kv_heads, head_dim), kv_dtype)
         table = T.match_buffer(table_, (sequences, max_blocks), "int32")
         bounds = T.match_buffer(bounds_, (ends,), "int32")
         row = T.match_buffer(row_, (segments,), "int32")
@@ -197,6 +126,10 @@ def attention_decode(isa: Isa, heads: int, kv_heads: int, head_dim: int) -> Prim
         largest = T.alloc_buffer((segments, heads), "float32")
         total = T.alloc_buffer((segments, heads), "float32")
         for task in T.parallel(segments * kv_heads):
+            queries = T.alloc_buffer((kept, head_dim), "int16")
+            query_scale = T.alloc_buffer((kept,), "float32")
+            weights = T.alloc_buffer((kept, SEGMENT), "int16")
+            weight_scale = T.alloc_buffer((kept,), "float32")
             P = T.alloc_buffer((group, SEGMENT), "float32")
             largest_ = T.alloc_buffer((group,), "float32")
             total_ = T.alloc_buffer((group,), "float32")
@@ -205,16 +138,26 @@ def attention_decode(isa: Isa, heads: int, kv_heads: int, head_dim: int) -> Prim
             keys: T.let = stop[s] - start[s]
             first: T.let = start[s] // BLOCK_SIZE
             last: T.let = (stop[s] - 1) // BLOCK_SIZE
+            for r in T.serial(group):
+                take_query(r, row[s], h, Q, queries, query_scale)
             for i in T.serial((keys + key_vectors * lanes - 1) // (key_vectors * lanes)):
+                at: T.let = i * key_vectors
                 for r in T.serial(group // rows):
-                    score(r * rows, i * key_vectors, h, row[s], owner[s], first, last, table, Q, K, V, P)
+                    score(r * rows, at, h, row[s], owner[s], first, last, table, Q, queries, query_scale, K, V, P)
             for r in T.serial(group):
                 soften(r, keys, P, largest_, total_)
                 largest[s, h * group + r] = largest_[r]
                 total[s, h * group + r] = total_[r]
+                weigh(r, keys, h, owner[s], first, last, table, V, P, weights, weight_scale)
             for j in T.serial(head_dim // lanes // value_vectors):
+                at: T.let = j * value_vectors
                 for r in T.serial(group // rows):
-                    mix(r * rows, j * value_vectors, h, s, keys, owner[s], first, last, table, K, V, P, partial)
+                    if how.integers:
+                        mix(
+                            r * rows, at, h, s, keys, owner[s], first, last, table, K, V, weights, weight_scale, partial
+                        )
+                    else:
+                        mix(r * rows, at, h, s, keys, owner[s], first, last, table, K, V, P, weight_scale, partial)
         if segments * heads < PARALLEL_MERGE:
             for task in T.serial((ends - 1) * heads):
                 merge(task // heads, task % heads, bounds, row, largest, total, partial, Y)
@@ -223,13 +166,3 @@ def attention_decode(isa: Isa, heads: int, kv_heads: int, head_dim: int) -> Prim
                 merge(task // heads, task % heads, bounds, row, largest, total, partial, Y)
 
     return kernel
-
-
-def _largest_divisor(n: int, limit: int) -> int:
-    """The largest divisor of n up to a limit."""
-    return max(divisor for divisor in range(1, limit + 1) if n % divisor == 0)
-
-
-def _power_of_two(n: int) -> int:
-    """The largest power of two up to n."""
-    return 1 << n.bit_length() - 1

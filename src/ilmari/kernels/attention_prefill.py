@@ -14,9 +14,10 @@ from tvm.script import tirx as T
 
 from ilmari.kernels.attention_scores import PANEL, VECTORS, scores
 from ilmari.kernels.isa import Isa, fma
-from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
+from ilmari.kernels.kv_layout import BLOCK_SIZE, block_bytes, key_shape, value_shape
 from ilmari.kernels.kv_prefetch import LINE, prefetch
-from ilmari.kernels.numeric import MASKED, exp_nonpositive, lane_max, lane_sum, widen
+from ilmari.kernels.kv_read import scale_of, value_part
+from ilmari.kernels.numeric import MASKED, exp_nonpositive, lane_max, lane_sum
 from ilmari.kernels.plan import padded
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 CHUNK = 128
 
 
-def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int) -> PrimFunc:
+def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int, kv_dtype: str) -> PrimFunc:
     """Y[m, heads * head_dim] = softmax(Q K^T) V, each token seeing the keys up to its own position.
 
-    Q is [m, heads * head_dim] float32, rotated and scaled; K and V as in `rope_append`; table [sequences, max_blocks]
+    Q is [m, heads * head_dim] float32, rotated and scaled; K and V of `kv_dtype` as in
+    `kv_layout`; table [sequences, max_blocks]
     int32 holds each sequence's blocks. A tile t is `count[t]` <= tokens rows of Q from `first[t]`, of sequence
     `owner[t]`, the first of them at position `position[t]`; all int32 [tiles]. Threads share the work evenly when
     tiles come in the order of the keys they see.
@@ -38,10 +40,10 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
     batch = 8 if lanes == 16 else 4  # rows of a register tile of two vectors: 16 accumulators of 32, or 8 of 16
     rows = padded(tokens * group, batch)
     width = VECTORS * lanes
-    lines = head_dim * BLOCK_SIZE // LINE  # of a head in a block
-    panel_lines = max(head_dim, CHUNK) * PANEL // LINE  # most that a panel of keys or of features has
+    lines = block_bytes(kv_dtype, head_dim) // LINE  # of a head in a block
+    panel_lines = -(-max(head_dim, CHUNK) * PANEL * lines // (head_dim * BLOCK_SIZE))  # the most in a panel of either
     share = -(-panel_lines * batch // rows)
-    how = scores(isa, head_dim, batch)
+    how = scores(isa, kv_dtype, head_dim, batch)
     take_query, take_keys, score = how.take_query, how.take_keys, how.score
 
     @T.inline
@@ -55,9 +57,12 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
     def widen_values(block, row, count, panel, h, V, values):
         for i in T.serial(count):
             for j in T.unroll(PANEL // lanes):
-                values[row + i, T.ramp(j * lanes, 1, lanes)] = widen(
-                    isa, V[block, h, i, T.ramp(panel * PANEL + j * lanes, 1, lanes)], "float16"
-                )
+                value: T.let = value_part(isa, V, block, h, i, panel * PANEL + j * lanes)
+                if kv_dtype == "int8":
+                    scale: T.let = T.broadcast(scale_of(V, block, h, i), lanes)
+                    values[row + i, T.ramp(j * lanes, 1, lanes)] = value * scale
+                else:
+                    values[row + i, T.ramp(j * lanes, 1, lanes)] = value
 
     @T.inline
     def fetch(cache, block0, line0, limit, h, owner, table):
@@ -136,8 +141,8 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
         max_blocks = T.int32()
         tiles = T.int32()
         Q = T.match_buffer(q, (m, heads * head_dim), "float32")
-        K = T.match_buffer(k, key_shape(cache_blocks, kv_heads, head_dim), "float16")
-        V = T.match_buffer(v, value_shape(cache_blocks, kv_heads, head_dim), "float16")
+        K = T.match_buffer(k, key_shape(kv_dtype, cache_blocks, kv_heads, head_dim), kv_dtype)
+        V = T.match_buffer(v, value_shape(kv_dtype, cache_blocks, kv_heads, head_dim), kv_dtype)
         table = T.match_buffer(table_, (sequences, max_blocks), "int32")
         first = T.match_buffer(first_, (tiles,), "int32")
         count = T.match_buffer(count_, (tiles,), "int32")

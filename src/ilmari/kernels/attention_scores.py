@@ -1,7 +1,8 @@
 """Scores of prefill attention, queries times keys: in float32, or in 16-bit integers where those multiply faster.
 
-As integers a query and a key are scaled so that their length is `LENGTH`. The sum of their products is then at most its
-square (Cauchy and Schwarz), which int32 holds; rounding errors stay below those of float16 keys.
+As integers a query and a float16 key are scaled so that their length is `LENGTH`. The sum of their products is then at
+most its square (Cauchy and Schwarz), which int32 holds; rounding errors stay below those of float16 keys. int8 keys are
+taken as they are, at most 127 times as long as a feature is large.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from tvm.script import tirx as T
 
 from ilmari.kernels.byte_dot import dot_words, every_lane
 from ilmari.kernels.isa import Isa, fma
-from ilmari.kernels.kv_layout import BLOCK_SIZE
-from ilmari.kernels.numeric import lane_sum, nearest, widen
+from ilmari.kernels.kv_layout import BLOCK_SIZE, LEVELS
+from ilmari.kernels.kv_read import key_feature, scales, words
+from ilmari.kernels.numeric import lane_sum, nearest
 
 LENGTH = 32767
 SHORTEST = 1e-30  # what is shorter counts as zero
@@ -46,12 +48,12 @@ class Scores:
     score: Any
 
 
-def scores(isa: Isa, head_dim: int, batch: int) -> Scores:
-    """The faster ones of an instruction set."""
-    return _int16(isa, head_dim, batch) if isa.word_dot else _float32(isa, head_dim, batch)
+def scores(isa: Isa, kv_dtype: str, head_dim: int, batch: int) -> Scores:
+    """The faster ones of an instruction set, for a cache of `kv_dtype`."""
+    return (_int16 if isa.word_dot else _float32)(isa, kv_dtype, head_dim, batch)
 
 
-def _float32(isa: Isa, head_dim: int, batch: int) -> Scores:
+def _float32(isa: Isa, kv_dtype: str, head_dim: int, batch: int) -> Scores:
     lanes = isa.lanes
 
     @T.inline
@@ -63,9 +65,11 @@ def _float32(isa: Isa, head_dim: int, batch: int) -> Scores:
     def take_keys(block, at, h, K, keys, key_scale):  # noqa: ARG001
         for d in T.serial(head_dim):
             for j in T.unroll(BLOCK_SIZE // lanes):
-                keys[d, T.ramp(at + j * lanes, 1, lanes)] = widen(
-                    isa, K[block, h, d, T.ramp(j * lanes, 1, lanes)], "float16"
-                )
+                key: T.let = key_feature(isa, K, block, h, d, j * lanes)
+                if kv_dtype == "int8":
+                    keys[d, T.ramp(at + j * lanes, 1, lanes)] = key * scales(isa, K, block, h, j * lanes)
+                else:
+                    keys[d, T.ramp(at + j * lanes, 1, lanes)] = key
 
     @T.inline
     def score(row0, panel, j0, queries, query_scale, keys, key_scale, P):  # noqa: ARG001
@@ -93,8 +97,9 @@ def _float32(isa: Isa, head_dim: int, batch: int) -> Scores:
     return Scores("float32", "float32", head_dim, take_query, take_keys, score)
 
 
-def _int16(isa: Isa, head_dim: int, batch: int) -> Scores:
+def _int16(isa: Isa, kv_dtype: str, head_dim: int, batch: int) -> Scores:
     lanes = isa.lanes
+    assert LENGTH * LEVELS * head_dim**0.5 < 2**31
 
     @T.inline
     def take_query(r, token, column, Q, queries, query_scale):
@@ -111,24 +116,28 @@ def _int16(isa: Isa, head_dim: int, batch: int) -> Scores:
             queries[r, T.ramp(j * lanes, 1, lanes)] = T.cast(levels, f"int16x{lanes}")
 
     @T.inline
-    def take_keys(block, at, h, K, keys, key_scale):
+    def take_int8_keys(block, at, h, K, keys, key_scale):
+        for j in T.serial(BLOCK_SIZE // lanes):
+            key_scale[0, T.ramp(at + j * lanes, 1, lanes)] = scales(isa, K, block, h, j * lanes)
+            for d in T.serial(head_dim // 2):
+                pairs: T.let = words(isa, K, block, h, d * BLOCK_SIZE + j * lanes)
+                keys[d, T.ramp(at + j * lanes, 1, lanes)] = T.reinterpret(pairs, dtype=f"int32x{lanes}")
+
+    @T.inline
+    def take_float16_keys(block, at, h, K, keys, key_scale):
         """Two features of a key lie side by side in a lane."""
         square = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
         for j in T.serial(BLOCK_SIZE // lanes):
             square[T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
             for d in T.serial(head_dim):
-                x: T.let = widen(isa, K[block, h, d, T.ramp(j * lanes, 1, lanes)], "float16")
+                x: T.let = key_feature(isa, K, block, h, d, j * lanes)
                 square[T.ramp(0, 1, lanes)] = fma(isa, x, x, square[T.ramp(0, 1, lanes)])
             length: T.let = T.max(T.sqrt(square[T.ramp(0, 1, lanes)]), T.broadcast(T.float32(SHORTEST), lanes))
             key_scale[0, T.ramp(at + j * lanes, 1, lanes)] = length * T.broadcast(T.float32(1 / LENGTH), lanes)
             factor: T.let = T.broadcast(T.float32(LENGTH), lanes) / length
             for d in T.serial(head_dim // 2):
-                even: T.let = nearest(
-                    isa, widen(isa, K[block, h, 2 * d, T.ramp(j * lanes, 1, lanes)], "float16"), factor
-                )
-                odd: T.let = nearest(
-                    isa, widen(isa, K[block, h, 2 * d + 1, T.ramp(j * lanes, 1, lanes)], "float16"), factor
-                )
+                even: T.let = nearest(isa, key_feature(isa, K, block, h, 2 * d, j * lanes), factor)
+                odd: T.let = nearest(isa, key_feature(isa, K, block, h, 2 * d + 1, j * lanes), factor)
                 low: T.let = even & T.broadcast(T.int32(0xFFFF), lanes)
                 keys[d, T.ramp(at + j * lanes, 1, lanes)] = low | (odd << T.broadcast(T.int32(16), lanes))
 
@@ -157,4 +166,5 @@ def _int16(isa: Isa, head_dim: int, batch: int) -> Scores:
                     total * scale * T.broadcast(query_scale[row0 + r, 0], lanes)
                 )
 
+    take_keys = take_int8_keys if kv_dtype == "int8" else take_float16_keys
     return Scores("int16", "int32", head_dim // 2, take_query, take_keys, score)

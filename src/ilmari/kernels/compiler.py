@@ -58,12 +58,13 @@ def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
     config, isa = plan.config, plan.isa
     heads, kv_heads, head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     hidden, eps, intermediate = config.hidden_size, config.rms_norm_eps, plan.intermediate
-    qkv, gate_up = plan.linears["qkv"], plan.linears["gate_up"]
+    attention = isa, heads, kv_heads, head_dim
+    qkv, gate_up, kv_dtype = plan.linears["qkv"], plan.linears["gate_up"], plan.scheme.kv_cache
     table: dict[str, Callable[[], PrimFunc]] = {
         "embedding": partial(embedding, isa, config.vocab_size, hidden, plan.scheme.embedding),
-        "rope_append": partial(rope_append, isa, heads, kv_heads, head_dim, qkv.n),
-        "attention_prefill": partial(attention_prefill, isa, heads, kv_heads, head_dim, tile_tokens(config.q_per_kv)),
-        "attention_decode": partial(attention_decode, isa, heads, kv_heads, head_dim),
+        "rope_append": partial(rope_append, *attention, qkv.n, kv_dtype),
+        "attention_prefill": partial(attention_prefill, *attention, tile_tokens(config.q_per_kv), kv_dtype),
+        "attention_decode": partial(attention_decode, *attention, kv_dtype),
     }
     for _, form in plan.forms:
         if form in LINEARS:

@@ -86,6 +86,15 @@ def nearest(isa: Isa, x: PrimExpr, factor: PrimExpr) -> PrimExpr:
     return T.cast(shifted, f"int32x{lanes}") - T.broadcast(T.int32(32768), lanes)
 
 
+def round_even(isa: Isa, x: PrimExpr, factor: PrimExpr) -> PrimExpr:
+    """x * factor to the nearest integer, halves to even, int32; for magnitudes below 2**22.
+
+    Next to 1.5 * 2**23 float32 numbers are the integers, and their last bits count them.
+    """
+    shifted = fma(isa, x, factor, T.broadcast(T.float32(1.5 * 2**23), isa.lanes))
+    return T.reinterpret(shifted, dtype=f"int32x{isa.lanes}") - T.broadcast(T.int32(0x4B400000), isa.lanes)
+
+
 def lane_sum(buffer: Buffer, lanes: Iterable[int]) -> PrimExpr:
     """The sum of a local buffer's numbers at `lanes`, pairwise."""
     return _fold(lambda a, b: a + b, [buffer[i] for i in lanes])

@@ -5,6 +5,7 @@ from functools import cached_property
 
 from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, LONGEST_RUN, PAIRS, Form
 from ilmari.kernels.isa import Isa
+from ilmari.kernels.kv_layout import token_bytes
 from ilmari.kernels.scheme import Scheme
 from ilmari.model.config import ModelConfig
 
@@ -94,6 +95,13 @@ class Plan:
         """Precision of the linear layers' inputs, for people."""
         descriptions = dict.fromkeys(form.description for _, form in self.forms)
         return ", in long steps ".join(descriptions)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of KV cache that one token takes in all layers, scales included."""
+        config = self.config
+        keys_and_values = 2 * config.num_hidden_layers * config.num_key_value_heads
+        return keys_and_values * token_bytes(self.scheme.kv_cache, config.head_dim)
 
     @property
     def intermediate(self) -> int:

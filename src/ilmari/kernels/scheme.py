@@ -9,13 +9,15 @@ class Scheme:
 
     weights: dtype of the linear layers and of the head, "float16", "bfloat16" or "int8", all with one scale per output
     channel. activation_bits: at least so many bits of an int8 layer's inputs are kept; CPUs without integer dot
-    products keep more. embedding: dtype of the embedding table. The KV cache is float16, norms float32.
+    products keep more. embedding: dtype of the embedding table. kv_cache: that of cached keys and values,
+    "float16", or "int8" with a scale for each token and head. Norms are float32.
     """
 
     name: str
     weights: str
     activation_bits: int
     embedding: str = "float16"
+    kv_cache: str = "float16"
 
 
 SCHEMES = {
@@ -25,6 +27,9 @@ SCHEMES = {
         Scheme("bf16", "bfloat16", 32, "bfloat16"),
         Scheme("w8a16", "int8", 16),
         Scheme("w8a8", "int8", 8),
+        Scheme("w16kv8", "float16", 32, kv_cache="int8"),
+        Scheme("w8a16_kv8", "int8", 16, kv_cache="int8"),
+        Scheme("w8a8_kv8", "int8", 8, kv_cache="int8"),
     )
 }
 

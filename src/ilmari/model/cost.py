@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-adds, bytes of KV cache.
+"""What a model costs: parameters and multiply-adds.
 
 All counts are of the model as published: biases and tied embeddings do not occur in InternLM2.
 """
@@ -38,8 +38,3 @@ def linear_macs(config: ModelConfig, tokens: int, outputs: int) -> int:
     qkv = config.hidden_size * (config.q_size + 2 * config.kv_size)
     per_output = layer - qkv + config.vocab_size * config.hidden_size
     return tokens * ((config.num_hidden_layers - 1) * layer + qkv) + outputs * per_output
-
-
-def kv_bytes_per_token(config: ModelConfig, itemsize: int = 2) -> int:
-    """Bytes of KV cache that one token takes in all layers; `itemsize` is bytes per element (2 for fp16)."""
-    return 2 * config.num_hidden_layers * config.kv_size * itemsize
