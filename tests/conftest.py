@@ -87,5 +87,5 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", params=[name for name in SCHEMES if not name.endswith("_kv8")])
 def tiny_artifact(request: pytest.FixtureRequest, compile_tiny: CompileTiny) -> Path:
-    """A small random model compiled for this host, in each precision of weights, activations and cache; only to be read."""
+    """A small random model for this host, in each precision of weights, activations and cache; only to be read."""
     return compile_tiny(request.param)

@@ -6,6 +6,7 @@ IlmariError
 ├── TargetError        a CPU that is unknown or cannot run what was asked
 ├── ArtifactError      a compiled folder that is absent, altered, truncated or from another version
 ├── RequestError       a prompt, a message or a sampling parameter
+├── DataError          a data set: a file to calibrate or to measure with
 ├── OutputError        a place that cannot be written
 └── DownloadError      something that had to be fetched and could not be
 
@@ -36,6 +37,10 @@ class ArtifactError(IlmariError):
 
 class RequestError(IlmariError):
     """A request to the engine that cannot be served."""
+
+
+class DataError(IlmariError):
+    """A data set on disk that cannot be read as what it should be."""
 
 
 class OutputError(IlmariError):

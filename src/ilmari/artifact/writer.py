@@ -88,7 +88,7 @@ class ArtifactWriter:
     def open(self, path: str) -> Iterator[FileWriter]:
         """A new file of the artifact, `path` relative to its folder."""
         with system_errors(self.folder):
-            target = self._new / path
+            target = self.path(path)
             target.parent.mkdir(exist_ok=True)
             with target.open("wb") as file:
                 writer = FileWriter(file)
@@ -96,6 +96,10 @@ class ArtifactWriter:
                 file.flush()
                 os.fsync(file.fileno())
             self._records.append(writer.record(path))
+
+    def path(self, path: str) -> Path:
+        """Where a file or folder of the artifact lies until `finish`."""
+        return self._new / path
 
     @property
     def records(self) -> tuple[FileRecord, ...]:

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ilmari.compile.calibration import calibration_of
 from ilmari.compile.override import apply_override, parse_override
 from ilmari.compile.schema import VendorConfig, given_keys, validate
 from ilmari.compile.yaml_reader import read_yaml
+from ilmari.datasets.calibration import Calibration
 from ilmari.errors import ConfigError
 
 LENGTH_STEP = 16
@@ -41,7 +43,8 @@ class CompileConfig:
 
     `max_prompt_len` and `max_seq_len` are in tokens; `scheme` is one of `kernels.scheme.SCHEMES`; `output` is the
     artifact's folder; `notices` are sentences for the user, such as about keys that have no effect; `gptq` is None
-    where weights are rounded to nearest or stay floats. Relative paths are relative to the current folder.
+    where weights are rounded to nearest or stay floats; `calibration` is the data set that the file names, if it names
+    one. Relative paths are relative to the current folder.
     """
 
     source: Path
@@ -53,6 +56,7 @@ class CompileConfig:
     output: Path
     notices: tuple[str, ...]
     gptq: Gptq | None = None
+    calibration: Calibration | None = None
 
 
 _DTYPES = {
@@ -131,6 +135,7 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
     """
     keys, source = recipe.keys, recipe.source
     prompt, sequence = _lengths(recipe)
+    calibration = calibration_of(keys.dataset, source)
     scheme, calibrated = _scheme(recipe)
     _refuse_absent(recipe)
     if activation is not None:
@@ -143,8 +148,9 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
         max_seq_len=sequence,
         scheme=scheme,
         output=Path(keys.workspace.path) / keys.name,
-        notices=_notices(keys, calibrated),
+        notices=_notices(keys, calibrated, calibration),
         gptq=_gptq(keys) if calibrated else None,
+        calibration=calibration,
     )
 
 
@@ -154,7 +160,7 @@ def _gptq(keys: VendorConfig) -> Gptq:
     return Gptq(**given)
 
 
-def _notices(keys: VendorConfig, calibrated: bool) -> tuple[str, ...]:
+def _notices(keys: VendorConfig, calibrated: bool, calibration: Calibration | None) -> tuple[str, ...]:
     given = [f"{key}." for key in given_keys(keys)]
     reasons = _NO_EFFECT if calibrated else _NO_EFFECT | _NO_EFFECT_UNCALIBRATED
     unused = tuple(
@@ -162,7 +168,7 @@ def _notices(keys: VendorConfig, calibrated: bool) -> tuple[str, ...]:
         for key, why in reasons.items()
         if any(path.startswith(f"{key}.") for path in given)
     )
-    return (*unused, _OWN_TEXT) if calibrated and keys.dataset is None else unused
+    return (*unused, _OWN_TEXT) if calibrated and calibration is None else unused
 
 
 def _lengths(recipe: Recipe) -> tuple[int, int]:

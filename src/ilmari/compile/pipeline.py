@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-
-import numpy as np
 
 from ilmari.artifact import params, quantization
 from ilmari.artifact.artifact import KERNELS, TOKENIZER
@@ -27,8 +25,10 @@ from ilmari.checkpoint.checkpoint import Checkpoint
 from ilmari.checkpoint.tokenizer import tokenizer_files
 from ilmari.compile.config import CompileConfig
 from ilmari.compile.quantized_layer import rounded_layers
+from ilmari.compile.samples import draw_samples, fingerprint
 from ilmari.compile.weights import packed_tensors
 from ilmari.compile.work_folder import WorkFolder
+from ilmari.datasets.windows import Window
 from ilmari.errors import ConfigError
 from ilmari.kernels.isa import isa_named
 from ilmari.kernels.plan import Plan
@@ -36,9 +36,6 @@ from ilmari.kernels.scheme import SCHEMES
 from ilmari.kernels.target import HOST, Target, resolve_target
 from ilmari.model.config import ModelConfig
 from ilmari.report import Progress, Report
-from ilmari.settings import num_threads
-
-OWN_TEXT = "the model's own text"
 
 MAX_SEQ_LEN = 1 << 20
 """Tokens: with dynamic NTK a model has no limit of its own, but slots in the KV cache are numbered in 32 bits."""
@@ -65,16 +62,10 @@ class Job:
             return None
         if self.work is None or self.config.gptq is None:
             return Quantization(ROUND_TO_NEAREST, ROUND_TO_NEAREST, None)
+        calibration = self.config.calibration
+        source = " and ".join(each.name for each in calibration.sources) if calibration else "the model's own text"
         lengths = [len(sample) for sample in self.work.samples()]
-        record = CalibrationRecord(
-            source=OWN_TEXT,
-            samples=len(lengths),
-            seqlen=max(lengths),
-            tokens=sum(lengths),
-            damp_percent=self.config.gptq.damp_percent,
-            act_order=self.config.gptq.act_order,
-            true_sequential=self.config.gptq.true_sequential,
-        )
+        record = CalibrationRecord(source, len(lengths), max(lengths), sum(lengths), **asdict(self.config.gptq))
         return Quantization(GPTQ, ROUND_TO_NEAREST, record)
 
 
@@ -90,7 +81,7 @@ def compile_model(config: CompileConfig, *, target: str = HOST, report: Report) 
     _check_lengths(config, checkpoint.config)
     cpu = resolve_target(target)
     plan = Plan(checkpoint.config, SCHEMES[config.scheme], isa_named(cpu.isa_name))
-    with ArtifactWriter(config.output) as writer, _work_folder(config, checkpoint) as work:
+    with ArtifactWriter(config.output) as writer, WorkFolder(config.output) if config.gptq else nullcontext() as work:
         job = Job(config, checkpoint, cpu, plan, writer, work)
         for name, step in STEPS:
             step(job, lambda done, total, name=name: report(name, done, total))  # type: ignore[misc]
@@ -98,7 +89,7 @@ def compile_model(config: CompileConfig, *, target: str = HOST, report: Report) 
 
 
 def _check_lengths(config: CompileConfig, model: ModelConfig) -> None:
-    limit = model.max_position_embeddings if model.rope_scaling is None else MAX_SEQ_LEN
+    limit = _longest(model)
     if config.max_seq_len > limit:
         raise ConfigError(
             f"{config.source}: `frontend.shape.input_ids` asks for sequences of {config.max_seq_len} tokens, and "
@@ -106,21 +97,8 @@ def _check_lengths(config: CompileConfig, model: ModelConfig) -> None:
         )
 
 
-def _work_folder(config: CompileConfig, checkpoint: Checkpoint) -> AbstractContextManager[WorkFolder | None]:
-    if config.gptq is None:
-        return nullcontext()
-    host = resolve_target(HOST)
-    fingerprint = {
-        "ilmari": version("ilmari"),
-        "model": asdict(checkpoint.config),
-        "weights": checkpoint.digest(),
-        "calibration": asdict(config.gptq),
-        # The last bits of a matrix product depend on these.
-        "numpy": np.__version__,
-        "cpu": asdict(host),
-        "threads": num_threads(),
-    }
-    return WorkFolder(config.output, fingerprint)
+def _longest(model: ModelConfig) -> int:
+    return model.max_position_embeddings if model.rope_scaling is None else MAX_SEQ_LEN
 
 
 Step = Callable[[Job, Progress], None]
@@ -142,23 +120,29 @@ def _kernels(job: Job, progress: Progress) -> None:
 
 
 def _samples(job: Job, progress: Progress) -> None:
-    """The model's own text, written by a quick compilation of it that rounds to nearest."""
-    if job.work is None or job.work.has_samples:
+    if job.work is None or job.config.gptq is None:
         return
+    samples = None
+    if job.config.calibration:
+        folder, model = job.writer.path(TOKENIZER), job.checkpoint.config
+        samples = draw_samples(job.config.calibration, folder, _longest(model), progress)
+    job.work.begin(fingerprint(job.checkpoint, asdict(job.config.gptq), samples))
+    if not job.work.has_samples:
+        job.work.write_samples(samples or _own_text(job, job.work.folder / "draft", progress))
+
+
+def _own_text(job: Job, folder: Path, progress: Progress) -> list[Window]:
+    """The model's own text, written by a quick compilation of it that rounds to nearest."""
     from ilmari.compile.own_text import LENGTH, write_text
 
-    length = min(LENGTH, job.checkpoint.config.max_position_embeddings)
+    length = min(LENGTH, _longest(job.checkpoint.config))
     draft = replace(
-        job.config,
-        max_prompt_len=1,
-        max_seq_len=length,
-        scheme="w8a16",
-        output=job.work.folder / "draft",
-        gptq=None,
+        job.config, max_prompt_len=1, max_seq_len=length, scheme="w8a16", output=folder, gptq=None, calibration=None
     )
     compile_model(draft, report=lambda *_: None)
-    job.work.write_samples(write_text(draft.output, length, progress))
-    shutil.rmtree(draft.output)
+    samples = write_text(folder, length, progress)
+    shutil.rmtree(folder)
+    return samples
 
 
 def _calibration(job: Job, progress: Progress) -> None:
@@ -209,7 +193,7 @@ def _manifest(job: Job, progress: Progress) -> None:
 STEPS: tuple[tuple[str, Step], ...] = (
     ("tokenizer", _tokenizer),  # first: cheap, and the likeliest to be wrong
     ("kernels", _kernels),
-    ("calibration text", _samples),
+    ("calibration data", _samples),
     ("calibration", _calibration),
     ("weights", _weights),
     ("manifest", _manifest),  # last: it lists the digests of all the other files, and puts the artifact in its place

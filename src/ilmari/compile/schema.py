@@ -22,6 +22,7 @@ Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
 FolderName = Annotated[Text, AfterValidator(_folder_name)]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+SetName = Literal["alpaca", "c4", "ceval"]
 Lengths = Annotated[list[Annotated[list[int], Field(min_length=1, max_length=1)]], Field(min_length=2, max_length=2)]
 
 QuantizeType = Literal[
@@ -40,6 +41,7 @@ _FLAG = "true or false"
 _PATH = "a path"
 _COUNT = "an integer, 1 or more"
 _QUANTIZE_TYPES = " or ".join(", ".join(get_args(QuantizeType)).rsplit(", ", 1))
+_SETS = "alpaca, c4 or ceval"
 
 
 class Block(BaseModel):
@@ -105,14 +107,26 @@ class Backend(Block):
     compile: BackendCompile | None = Field(default=None, description="a mapping")
 
 
+class Ingredient(Block):
+    """An item of `dataset.mix`: one of several calibration sets."""
+
+    name: SetName = Field(description=_SETS)
+    path: Text = Field(description=_PATH)
+    weight: float = Field(default=1.0, gt=0, le=1e6, description="a positive number, up to 1000000")
+
+
 class Dataset(Block):
-    """`dataset`: the calibration set."""
+    """`dataset`: the calibration set, or a mixture of several."""
 
     type: Literal["huggingface"] | None = Field(default=None, description="huggingface")
     nsamples: Count | None = Field(default=None, description=_COUNT)
-    name: Literal["alpaca", "c4", "ceval"] | None = Field(default=None, description="alpaca, c4 or ceval")
+    name: SetName | None = Field(default=None, description=_SETS)
     path: Text | None = Field(default=None, description=_PATH)
     seqlen: Count | None = Field(default=None, description=_COUNT)
+    seed: int | None = Field(default=None, ge=0, description="an integer, 0 or more")
+    mix: list[Ingredient] | None = Field(
+        default=None, min_length=1, max_length=16, description="a list of 1 to 16 mappings of name, path and weight"
+    )
 
 
 class Workspace(Block):
@@ -132,15 +146,17 @@ class VendorConfig(Block):
     workspace: Workspace = Field(description="a mapping")
 
 
-def _block_of(field: FieldInfo) -> type[Block] | None:
-    kinds = (field.annotation, *get_args(field.annotation))
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Block)), None)
+def _block_of(annotation: object) -> type[Block] | None:
+    """The block that a field holds, perhaps in a list of them."""
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        return annotation
+    return next(filter(None, map(_block_of, get_args(annotation))), None)
 
 
 def _walk(block: type[Block], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in block.model_fields.items():
         yield prefix + name, field
-        if inner := _block_of(field):
+        if inner := _block_of(field.annotation):
             yield from _walk(inner, f"{prefix}{name}.")
 
 
@@ -173,13 +189,15 @@ def validate(tree: dict[str, object], origin: Callable[[str], str]) -> VendorCon
     except ValidationError as error:
         # The misspelling of a required key is both unknown and missing: the first says more.
         mistake = min(error.errors(include_url=False), key=lambda each: each["type"] not in _UNKNOWN)
-    keys = [str(part) for part in mistake["loc"]]
+    place = mistake["loc"]
+    keys = [part for part in place if isinstance(part, str)]  # an integer is an index into a list
     if mistake["type"] in _UNKNOWN:
+        keys = [*keys, str(place[-1])] if isinstance(place[-1], int) else keys
         sentence = unknown_key(keys)
     elif mistake["type"] == "missing":
         sentence = _missing(".".join(keys))
     else:
-        sentence = _wrong(keys, tree)
+        sentence = _wrong(place, tree)
     raise ConfigError(f"{origin('.'.join(keys))}: {sentence}")
 
 
@@ -204,17 +222,18 @@ def unknown_key(keys: Sequence[str]) -> str:
 
 
 def _missing(path: str) -> str:
-    required = (key for key, field in KEYS.items() if field.is_required() and not _block_of(field))
+    required = (key for key, field in KEYS.items() if field.is_required() and not _block_of(field.annotation))
     leaf = next(key for key in required if f"{key}.".startswith(f"{path}."))
     return f"`{leaf}` is missing; expected {KEYS[leaf].description}."
 
 
-def _wrong(keys: list[str], tree: dict[str, object]) -> str:
-    while (path := ".".join(keys)) not in KEYS:  # what is left then are indices into a list
-        keys = keys[:-1]
+def _wrong(place: tuple[str | int, ...], tree: dict[str, object]) -> str:
+    while isinstance(place[-1], int):  # an item of a list: the whole list says more
+        place = place[:-1]
     value: Any = tree
-    for key in keys:
-        value = value[key]
+    for part in place:
+        value = value[part]
+    path = ".".join(part for part in place if isinstance(part, str))
     text = json.dumps(value, ensure_ascii=False)
     shown = text if len(text) <= 60 else f"{text[:60]}…"
     return f"`{path}` is {shown} ({kind_of(value)}); expected {KEYS[path].description}."

@@ -37,20 +37,14 @@ class WorkFolder:
         OutputError: another process works in it, the system refuses a file, or a file in it is damaged.
     """
 
-    def __init__(self, output: Path, fingerprint: Mapping[str, Any]) -> None:
-        """The folder for the artifact at `output`; what it holds from before counts if the fingerprint is the same."""
+    def __init__(self, output: Path) -> None:
+        """The folder for the artifact at `output`."""
         place = Path(os.path.realpath(output))
         self.folder = place.parent / f".{place.name}.calibration"
-        self._fingerprint = json.dumps(fingerprint, sort_keys=True).encode()
 
     def __enter__(self) -> WorkFolder:
         with system_errors(self.folder):
             self._take()
-            path = self.folder / _FINGERPRINT
-            if not path.exists() or path.read_bytes() != self._fingerprint:
-                path.unlink(missing_ok=True)  # first, so that what is half cleared never counts
-                self._clear()
-                self._write(_FINGERPRINT, self._fingerprint)
         return self
 
     def __exit__(
@@ -59,6 +53,16 @@ class WorkFolder:
         if error is None or not any((self.folder / name).exists() for name in (_SAMPLES, "layer-0")):
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
+
+    def begin(self, fingerprint: Mapping[str, Any]) -> None:
+        """Keep what the folder holds from before if it had the same fingerprint, JSON; else clear it."""
+        wanted = json.dumps(fingerprint, sort_keys=True).encode()
+        with system_errors(self.folder):
+            path = self.folder / _FINGERPRINT
+            if not path.exists() or path.read_bytes() != wanted:
+                path.unlink(missing_ok=True)  # first, so that what is half cleared never counts
+                self._clear()
+                self._write(_FINGERPRINT, wanted)
 
     def layers_done(self, count: int) -> int:
         """Layers from which a calibration of `count` layers can go on: all, or as many as have left their outputs."""

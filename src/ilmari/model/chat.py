@@ -53,6 +53,11 @@ class ChatTemplate:
             raise ArtifactError(f"{path} cannot be read ({error}); compile the model again.") from error
         return cls(source, bos_token, eos_token)
 
+    @property
+    def present(self) -> bool:
+        """Whether there is a template: chat models have one, base models do not."""
+        return self._code is not None
+
     def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
         """The prompt for `messages`, each `{"role": str, "content": str}`; other keys are the template's affair.
 

@@ -1,0 +1,42 @@
+"""Compilations that share their kernels, so that a test may compile often.
+
+As a program, `kernels_once.py CACHE ARGUMENT...` is `ilmari ARGUMENT...` with such kernels.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ilmari.cli.app import main
+from ilmari.compile import layer_pass
+from ilmari.kernels import compiler
+
+
+@contextmanager
+def kernels_once(cache: Path) -> Iterator[None]:
+    """Within the block kernels come from the folder `cache`, and are compiled only where they are not in it."""
+    compile_kernels = compiler.compile_kernels
+
+    def cached(plan: Any, target: Any, progress: Any, names: Any = None) -> bytes:
+        path = cache / hashlib.sha256(repr((plan, target, names)).encode()).hexdigest()
+        if not path.exists():
+            partial = path.with_suffix(f".{os.getpid()}")
+            partial.write_bytes(compile_kernels(plan, target, progress, names))
+            partial.rename(path)
+        return path.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "compile_kernels", cached)
+        patch.setattr(layer_pass, "compile_kernels", cached)
+        yield
+
+
+if __name__ == "__main__":
+    with kernels_once(Path(sys.argv.pop(1))):
+        main()
