@@ -134,7 +134,7 @@ def _c4(draw: Draw, language: _Language) -> list[Window]:
 def _documents(draw: Draw) -> Iterator[str]:
     """The texts of the first files, up to the one with which there is enough."""
     files = json_files(draw.path, subfolder="en")
-    ends = [0, *accumulate(file.stat().st_size for file in files)]
+    ends = [0, *accumulate(files.values())]
     wanted = [(file, start) for file, start in zip(files, ends, strict=False) if start < _ENOUGH_BYTES]
     total = ends[len(wanted)]
     done = 0

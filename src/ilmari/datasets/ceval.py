@@ -169,4 +169,4 @@ def _listed(columns: Iterable[str]) -> str:
 def _nearest(subject: str, known: Iterable[str]) -> str:
     keys = sorted(known)
     near = difflib.get_close_matches(subject, keys, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; expected one such as {', '.join(keys[:3])}."
+    return f"; the nearest is {near[0]}." if near else f"; expected one such as {', '.join(keys[:3])}."

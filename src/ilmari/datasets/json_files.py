@@ -49,8 +49,10 @@ class Record:
         return value
 
 
-def json_files(path: Path, subfolder: str = "") -> tuple[Path, ...]:
-    """The file at `path`, or the JSON files of a folder (or of its `subfolder`) by name; for training, if some are.
+def json_files(path: Path, subfolder: str = "") -> dict[Path, int]:
+    """The file at `path`, or the JSON files of a folder (or of its `subfolder`), by name; for training, if some are.
+
+    Each with its size in bytes.
 
     Raises:
         DataError: there are none, or only Parquet.
@@ -59,16 +61,17 @@ def json_files(path: Path, subfolder: str = "") -> tuple[Path, ...]:
         if not path.is_dir():
             if path.suffix == ".parquet":
                 raise _parquet(path)
-            return (path,)
+            return {path: path.stat().st_size}
         for folder in (path, path / subfolder):
             present = sorted(folder.iterdir()) if folder.is_dir() else []
             files = [file for file in present if file.name.endswith(_SUFFIXES)]
             if files:
-                return tuple([file for file in files if "train" in file.name] or files)
+                files = [file for file in files if "train" in file.name] or files
+                return {file: file.stat().st_size for file in files}
             if any(file.suffix == ".parquet" for file in present):
                 raise _parquet(folder)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}.") from error
     raise DataError(f"{path} has no JSON files; expected files that end in {', '.join(_SUFFIXES)}.")
 
 
@@ -127,13 +130,16 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
 def _parse(data: bytes, where: str) -> object:
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig").rstrip())
     except UnicodeDecodeError as error:
         raise DataError(f"{where} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
     except RecursionError as error:
         raise DataError(f"{where} is nested too deeply for a data set.") from error
-    except ValueError as error:
-        raise DataError(f"{where} is not valid JSON ({error}); correct it there.") from error
+    except json.JSONDecodeError as error:
+        place = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
+        raise DataError(f"{where} is not valid JSON ({error.msg}, at {place}); correct it there.") from error
+    except ValueError as error:  # Python's limit to the digits of a number
+        raise DataError(f"{where} has a number of too many digits; correct it there.") from error
 
 
 def _record(value: object, where: str, read_bytes: int) -> Record:
