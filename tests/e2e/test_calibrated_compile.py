@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import kernels_once
+import numpy as np
 import pytest
 import yaml
-from checkpoints import TINY_SIZES, write_checkpoint
+from checkpoints import TINY_SIZES, raw_weights, write_checkpoint, write_weights
 from refusals import assert_one_error, content, ilmari_here
 
 from ilmari import LLM, SamplingParams
@@ -141,6 +142,22 @@ def test_8_bit_activations_and_cache(recipe: Path, undisturbed: Path, tmp_path: 
     assert (artifact / weights).read_bytes() == (undisturbed / weights).read_bytes()
     (output,) = LLM(artifact).generate([[1, 2, 3]], SamplingParams(max_tokens=4, ignore_eos=True))
     assert len(output.outputs[0].token_ids) == 4
+
+
+def test_activations_that_overflow(recipe: Path, tmp_path: Path) -> None:
+    """The error names layer and projection; the layers before it stay."""
+    checkpoint = Path(shutil.copytree(recipe.parent / "checkpoint", tmp_path / "checkpoint"))
+    weights = raw_weights(checkpoint)
+    for part in ("w1", "w3"):
+        name = f"model.layers.1.feed_forward.{part}.weight"
+        weights[name] = (weights[name].astype(np.float32) * np.float32(1e22)).astype(weights[name].dtype)
+    write_weights(checkpoint, weights)
+    place = tmp_path / "out"
+    changes = ("--set", f"frontend.checkpoint={checkpoint}", "--set", f"workspace.path={place}")
+    result = ilmari_here("compile", recipe, *changes)
+    assert_one_error(result, f"{checkpoint}: in layer 1 the inputs of down are not finite")
+    assert "Warning" not in result.stderr
+    assert (place / ".tiny.calibration" / "layer-0").exists()
 
 
 def test_killed_again_and_again(recipe: Path, undisturbed: Path, cache: Path, tmp_path: Path) -> None:

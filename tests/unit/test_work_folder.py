@@ -1,13 +1,19 @@
 """Where a calibration keeps what it has done: one user at a time, nothing stale, nothing half written."""
 
+import json
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints import write_checkpoint
 
 from ilmari.artifact.quantization import ProjectionErrors
+from ilmari.checkpoint.checkpoint import Checkpoint
+from ilmari.compile.config import Gptq
 from ilmari.compile.quantized_layer import QuantizedLayer
+from ilmari.compile.samples import fingerprint
 from ilmari.compile.work_folder import WorkFolder
 from ilmari.errors import OutputError
 from ilmari.quant.weight import ScaledWeight
@@ -78,6 +84,23 @@ def test_other_fingerprint(tmp_path: Path) -> None:
         assert not work.has_samples
         assert work.layers_done(3) == 0
         assert sorted(path.name for path in work.folder.iterdir()) == ["fingerprint", "lock"]
+
+
+def test_fingerprint(tmp_path: Path) -> None:
+    """It changes with every weight, setting and sample, and with nothing else."""
+    sizes = {"layers": 1, "heads": 1, "kv_heads": 1, "head_dim": 32, "intermediate": 32, "vocab": 20}
+    checkpoints = [Checkpoint.open(write_checkpoint(tmp_path / str(seed), seed=seed % 2, **sizes)) for seed in range(3)]
+    samples = [np.array([1, 2], np.int32), np.array([3], np.int32)]
+    split = [np.array([1], np.int32), np.array([2, 3], np.int32)]
+    prints = [
+        fingerprint(checkpoints[0], asdict(Gptq()), samples),
+        fingerprint(checkpoints[1], asdict(Gptq()), samples),
+        fingerprint(checkpoints[0], asdict(Gptq(act_order=True)), samples),
+        fingerprint(checkpoints[0], asdict(Gptq()), split),
+        fingerprint(checkpoints[0], asdict(Gptq()), None),
+    ]
+    assert len({json.dumps(each, sort_keys=True) for each in prints}) == len(prints)
+    assert fingerprint(checkpoints[2], asdict(Gptq()), samples) == prints[0]
 
 
 def test_nothing_done_leaves_nothing(tmp_path: Path) -> None:

@@ -148,6 +148,9 @@ def _own_text(job: Job, folder: Path, progress: Progress) -> list[Window]:
 def _calibration(job: Job, progress: Progress) -> None:
     if job.work is None or job.config.gptq is None:
         return
+    layers = job.plan.config.num_hidden_layers
+    if job.work.layers_done(layers) == layers:
+        return
     from ilmari.compile.calibrator import Calibrator
 
     Calibrator(job.checkpoint, job.config.gptq, job.work.samples(), job.work.folder).run(job.work, progress)
@@ -192,8 +195,8 @@ def _manifest(job: Job, progress: Progress) -> None:
 
 STEPS: tuple[tuple[str, Step], ...] = (
     ("tokenizer", _tokenizer),  # first: cheap, and the likeliest to be wrong
-    ("kernels", _kernels),
     ("calibration data", _samples),
+    ("kernels", _kernels),
     ("calibration", _calibration),
     ("weights", _weights),
     ("manifest", _manifest),  # last: it lists the digests of all the other files, and puts the artifact in its place
