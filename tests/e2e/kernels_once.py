@@ -1,11 +1,13 @@
 """Compilations that share their kernels, so that a test may compile often.
 
-As a program, `kernels_once.py CACHE ARGUMENT...` is `ilmari ARGUMENT...` with such kernels.
+As a program, `kernels_once.py CACHE ARGUMENT...` is `ilmari ARGUMENT...` with such kernels, and slow enough to be killed
+at any step of a calibration.
 """
 
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,8 @@ from typing import Any
 import pytest
 
 from ilmari.cli.app import main
-from ilmari.compile import layer_pass
+from ilmari.compile import layer_pass, pipeline
+from ilmari.compile.work_folder import WorkFolder
 from ilmari.kernels import compiler
 
 
@@ -37,6 +40,15 @@ def kernels_once(cache: Path) -> Iterator[None]:
         yield
 
 
+class _SlowFolder(WorkFolder):
+    """Rests after each of its files."""
+
+    def _write(self, name: str, data: bytes) -> None:
+        super()._write(name, data)
+        time.sleep(0.3)
+
+
 if __name__ == "__main__":
-    with kernels_once(Path(sys.argv.pop(1))):
+    with kernels_once(Path(sys.argv.pop(1))), pytest.MonkeyPatch.context() as changes:
+        changes.setattr(pipeline, "WorkFolder", _SlowFolder)
         main()

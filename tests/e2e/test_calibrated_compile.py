@@ -166,15 +166,15 @@ def test_killed_again_and_again(recipe: Path, undisturbed: Path, cache: Path, tm
     work = tmp_path / ".tiny.calibration"
     command = [sys.executable, kernels_once.__file__, cache, "compile", recipe, "--set", f"workspace.path={tmp_path}"]
     begun = []
-    for moment in ("samples", "layer-0", "hidden-3", f"layer-{LAYERS - 1}"):
+    for moment, at_most in (("samples", 0.5), ("layer-0", 0.5), ("hidden-3", 0.5), (f"layer-{LAYERS - 1}", 0.25)):
         with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             while not (work / moment).exists():
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.001)
-            time.sleep(chance.random() / 50)
+            time.sleep(chance.uniform(0, at_most))
             process.send_signal(signal.SIGKILL)
-        begun.append(sorted(path.stat().st_mtime_ns for path in work.glob("layer-0")))
-    assert begun[1] == begun[2] == begun[3], "the first layer was not quantized again"
+        begun.append([path.stat().st_mtime_ns for path in work.glob("layer-0")])
+    assert begun[2] == begun[3] != [], "the first layer was not quantized again"
     assert not (tmp_path / "tiny").exists()
     assert content(compiled(recipe, tmp_path)) == content(undisturbed)
 
