@@ -146,7 +146,11 @@ def test_internlm2_golden(shared: Path, name: str, overrides: list[str], artifac
 @pytest.mark.shared
 def test_gptq_without_data(shared: Path) -> None:
     config = load_config(shared / "zoo" / "internlm2_hf_internlm_int8.yaml", ["frontend.model_kwargs.tp=1"])
-    assert (config.scheme, config.gptq, config.calibration) == ("w8a16", Gptq(0.01, False, False), None)
+    assert (config.scheme, config.gptq, config.calibration) == (
+        "w8a16",
+        Gptq(0.01, act_order=True, true_sequential=False),
+        None,
+    )
     *unused, own_text = config.notices
     assert_notices(tuple(unused), NO_EFFECT)
     assert f"{SAMPLES} samples of {LENGTH} tokens" in own_text
@@ -154,9 +158,9 @@ def test_gptq_without_data(shared: Path) -> None:
 
 @pytest.mark.shared
 def test_gptq_with_data(shared: Path) -> None:
-    overrides = ["frontend.quantize.calib_args.act_order=true", "frontend.quantize.calib_args.damp_percent=0.05"]
+    overrides = ["frontend.quantize.calib_args.act_order=false", "frontend.quantize.calib_args.damp_percent=0.05"]
     config = load_config(shared / "zoo" / "vamc_quant.yaml", overrides)
-    assert (config.scheme, config.gptq) == ("w8a16", Gptq(0.05, act_order=True, true_sequential=False))
+    assert (config.scheme, config.gptq) == ("w8a16", Gptq(0.05, act_order=False, true_sequential=False))
     assert config.calibration is not None
     assert [source.name for source in config.calibration.sources] == ["alpaca"]
     assert_notices(
