@@ -1,7 +1,7 @@
 """Compilations that share their kernels, so that a test may compile often.
 
-As a program, `kernels_once.py CACHE ARGUMENT...` is `ilmari ARGUMENT...` with such kernels, and slow enough to be killed
-at any step of a calibration.
+As a program, `kernels_once.py CACHE ARGUMENT...` is `ilmari ARGUMENT...` with such kernels, and slow enough to be
+killed at any step of a calibration.
 """
 
 import hashlib

@@ -28,8 +28,8 @@ class Gptq:
     """How GPTQ is to run, by AutoGPTQ's names.
 
     damp_percent: what is added to the diagonal of X^T X, as a fraction of its mean. act_order: the inputs with the
-    largest activations are rounded first, which costs nothing where a channel has one scale. true_sequential: within a layer, too, each projection meets inputs that come
-    from quantized ones.
+    largest activations are rounded first, which costs nothing where a channel has one scale. true_sequential: within a
+    layer, too, each projection meets inputs that come from quantized ones.
     """
 
     damp_percent: float = 0.01
