@@ -19,7 +19,7 @@ def test_every_projection_gains(demo_checkpoint: Path, shared: Path, tmp_path: P
     checkpoint = Checkpoint.open(demo_checkpoint)
     for name, data in tokenizer_files(checkpoint.path, checkpoint.config.vocab_size).items():
         (tmp_path / name).write_bytes(data)
-    calibration = Calibration((Source("c4", shared / "data" / "c4_en_sample.jsonl"),), nsamples=12, seqlen=256)
+    calibration = Calibration((Source("c4", shared / "data" / "c4_en_sample.jsonl"),), nsamples=8, seqlen=256)
     samples = draw_samples(calibration, tmp_path, 2048, lambda *_: None)
     layers = checkpoint.config.num_hidden_layers
     with WorkFolder(tmp_path / "artifact") as work:
