@@ -49,15 +49,19 @@ def demo_checkpoint(demo_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def kernels_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """From here on this process compiles the same kernels for the same CPU once, or leaves it to another worker."""
-    folder = tmp_path_factory.getbasetemp()
-    with kernel_store((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "kernels"):
-        yield
+def kernels_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """From here on this process compiles the same kernels for the same CPU once, or leaves it to another worker.
+
+    The folder in which they are.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernels"
+    with kernel_store(folder):
+        yield folder
 
 
 @pytest.fixture(scope="session")
-def compile_tiny(kernels_compiled_once: None, tmp_path_factory: pytest.TempPathFactory) -> CompileTiny:  # noqa: ARG001
+def compile_tiny(kernels_compiled_once: Path, tmp_path_factory: pytest.TempPathFactory) -> CompileTiny:  # noqa: ARG001
     """A function that compiles small random models."""
     made: dict[str, Path] = {}
 
@@ -99,5 +103,5 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", params=[name for name in SCHEMES if not name.endswith("_kv8")])
 def tiny_artifact(request: pytest.FixtureRequest, compile_tiny: CompileTiny) -> Path:
-    """A small random model compiled for this host, in each precision of weights, activations and cache; shared."""
+    """A small random model for this host, in each precision of weights, activations and cache; only to be read."""
     return compile_tiny(request.param)

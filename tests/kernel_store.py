@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,26 +14,29 @@ from ilmari.kernels.plan import Plan
 from ilmari.kernels.target import Target
 from ilmari.report import Progress
 
-Compile = Callable[[Plan, Target, Progress], bytes]
+Compile = Callable[..., bytes]
 
 
 @contextmanager
 def kernel_store(folder: Path) -> Iterator[None]:
     """While it lasts, this process compiles no set of kernels that is in `folder`, which other processes may share."""
+    from ilmari.compile import layer_pass
     from ilmari.kernels import compiler
 
     folder.mkdir(exist_ok=True)
+    compile_once = _compile_once(compiler.compile_kernels, folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiler, "compile_kernels", _compile_once(compiler.compile_kernels, folder))
+        patch.setattr(compiler, "compile_kernels", compile_once)
+        patch.setattr(layer_pass, "compile_kernels", compile_once)
         yield
 
 
 def _compile_once(compile_kernels: Compile, folder: Path) -> Compile:
-    def compile_once(plan: Plan, target: Target, progress: Progress) -> bytes:
-        path = folder / _key(plan, target)
+    def compile_once(plan: Plan, target: Target, progress: Progress, names: Collection[str] | None = None) -> bytes:
+        path = folder / _key(plan, target, names)
         if not path.exists():
             part = path.with_suffix(f".{os.getpid()}")
-            part.write_bytes(compile_kernels(plan, target, progress))
+            part.write_bytes(compile_kernels(plan, target, progress, names))
             part.rename(path)  # at once: another process never sees a part
         progress(1, 1)
         return path.read_bytes()
@@ -41,13 +44,14 @@ def _compile_once(compile_kernels: Compile, folder: Path) -> Compile:
     return compile_once
 
 
-def _key(plan: Plan, target: Target) -> str:
-    """A digest of what the generators of all kernels are told."""
+def _key(plan: Plan, target: Target, names: Collection[str] | None) -> str:
+    """A digest of what the generators of the kernels are told."""
     from ilmari.kernels.compiler import kernels
 
     told = [
         (name, thunk.func.__name__, *(arg.name if isinstance(arg, Isa | Form) else arg for arg in thunk.args))
         for name, thunk in kernels(plan).items()
+        if names is None or name in names
     ]
     assert "object at" not in repr(told)
     return hashlib.sha256(repr((told, target)).encode()).hexdigest()

@@ -64,16 +64,6 @@ def test_key(workplace: Workplace, override: str, words: tuple[str, ...]) -> Non
     workplace.assert_nothing_made()
 
 
-def test_gptq(workplace: Workplace) -> None:
-    overrides = ("--set", "backend.dtype=int8", "--set", "frontend.quantize.type=w8a16_gptq")
-    assert_one_error(
-        ilmari_here("compile", workplace.recipe, *overrides),
-        "GPTQ (`frontend.quantize.type` is w8a16_gptq)",
-        "--set frontend.quantize.type=w8a16",
-    )
-    workplace.assert_nothing_made()
-
-
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "absent": (Path.unlink, "cannot be read as a configuration: No such file or directory"),
     "not YAML": (lambda path: path.write_text("name: [", encoding="utf-8"), "line 1, column 8"),

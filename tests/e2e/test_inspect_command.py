@@ -1,5 +1,6 @@
 """`ilmari inspect`: every number against the checkpoint and the files themselves."""
 
+import importlib.util
 import json
 import math
 import platform
@@ -87,6 +88,44 @@ def test_machine_that_cannot_run_it(compile_tiny: CompileTiny) -> None:
     assert f"  no: {artifact} was compiled for {arch}" in ilmari("inspect", artifact).stdout
     assert ilmari_here("verify", artifact).returncode == 0
     assert_refused(ilmari("generate", "--model", artifact, "--prompt", "x"), f"was compiled for {arch} ({cpu})")
+
+
+def test_quantization(compile_tiny: CompileTiny) -> None:
+    """The worst first, as they are in the file; by rounding, nothing is known but what the weights lost."""
+    artifact = compile_tiny("w8a16")
+    report = json.loads((artifact / "quantization.json").read_text(encoding="utf-8"))
+    shown = ilmari("inspect", artifact, "--quantization", "--json")
+    assert json.loads(shown.stdout) == report
+    assert report["quantization"] == {"layers": "round to nearest", "head": "round to nearest", "calibration": None}
+    assert [(each["layer"], each["projection"]) for each in report["projections"]] == [
+        *((layer, part) for layer in range(2) for part in ("q", "k", "v", "o", "gate", "up", "down")),
+        (None, "head"),
+    ]
+    assert all(0.001 < each["weight"] < 0.02 and each["output"] is None for each in report["projections"])
+
+    title, blank, _, *lines = ilmari("inspect", artifact, "--quantization").stdout.splitlines()
+    assert (title, blank) == ("tiny-w8a16: round to nearest", "")
+    errors = [float(line.split()[1].rstrip("%")) / 100 for line in lines]
+    assert errors == sorted(errors, reverse=True)
+    assert errors == pytest.approx(sorted((each["weight"] for each in report["projections"]), reverse=True), abs=1e-6)
+
+
+def test_quantization_of_floats(compile_tiny: CompileTiny) -> None:
+    result = ilmari("inspect", compile_tiny("fp16"), "--quantization")
+    assert_refused(result, "has float16 weights, which were not quantized", "int8 weights")
+
+
+def test_plot(compile_tiny: CompileTiny, tmp_path: Path) -> None:
+    artifact = compile_tiny("w8a16")
+    if importlib.util.find_spec("matplotlib") is None:
+        result = ilmari("inspect", artifact, "--quantization", "--plot", tmp_path / "errors.png")
+        assert_refused(result, "--plot needs matplotlib", "pip install 'ilmari[bench]'")
+        return
+    result = ilmari("inspect", artifact, "--quantization", "--plot", tmp_path / "errors.png")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "errors.png").read_bytes().startswith(b"\x89PNG")
+    result = ilmari("inspect", artifact, "--plot", tmp_path / "absent" / "errors.png")
+    assert_refused(result, "errors.png cannot be written (No such file or directory)")
 
 
 @pytest.mark.parametrize(

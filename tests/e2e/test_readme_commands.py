@@ -71,13 +71,12 @@ def test_every_command_and_the_snippet_work(place: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_vendor_recipe_without_the_keys_names_them(place: Path) -> None:
+def test_vendor_recipe_without_the_key_names_it(place: Path) -> None:
     (command,) = (command for command in _commands() if command[0] == "vamc")
     result = run(VAMC, "compile", "hf_internlm_int8.yaml", cwd=place)
     assert result.returncode == 2
-    for key in ("frontend.model_kwargs.tp=1", "frontend.quantize.type=w8a16"):
-        assert f"--set {key}" in result.stderr
-        assert key in command
+    assert "--set frontend.model_kwargs.tp=1" in result.stderr
+    assert "frontend.model_kwargs.tp=1" in command
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)

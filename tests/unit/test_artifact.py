@@ -23,6 +23,7 @@ from small_model import SMALL
 from ilmari.artifact import params
 from ilmari.artifact.artifact import Artifact
 from ilmari.artifact.manifest import SCHEMA_VERSION, Manifest, manifest_bytes, read_manifest
+from ilmari.artifact.quantization import CalibrationRecord, Quantization
 from ilmari.artifact.writer import ArtifactWriter
 from ilmari.errors import ArtifactError, OutputError
 from ilmari.kernels.isa import ISAS
@@ -48,6 +49,7 @@ MANIFEST = Manifest(
     model=MODEL,
     scheme="fp16",
     activation="float32",
+    quantization=None,
     isa="generic",
     target=Target("x86-64", "x86_64", ()),
     max_prompt_len=32,
@@ -180,15 +182,17 @@ def test_other_params(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 @pytest.mark.parametrize("scaling", [None, DynamicNtk(2.5)])
-def test_manifest_comes_back(tmp_path: Path, scaling: DynamicNtk | None) -> None:
-    manifest = replace(MANIFEST, model=replace(MODEL, rope_scaling=scaling))
+@pytest.mark.parametrize("record", [None, CalibrationRecord("c4", 128, 512, 65_536, 0.01, True, False)])
+def test_manifest_comes_back(tmp_path: Path, scaling: DynamicNtk | None, record: CalibrationRecord | None) -> None:
+    quantization = Quantization("gptq", "round to nearest", record)
+    manifest = replace(MANIFEST, model=replace(MODEL, rope_scaling=scaling), quantization=quantization)
     (tmp_path / "manifest.json").write_bytes(manifest_bytes(manifest))
     assert read_manifest(tmp_path) == manifest
 
 
 def test_manifest_is_for_people_too() -> None:
     text = manifest_bytes(MANIFEST).decode()
-    assert text.startswith('{\n  "schema_version": 2,\n')
+    assert text.startswith('{\n  "schema_version": 3,\n')
     assert '"name": "Väinämöinen 书生"' in text
     fields = json.loads(text)
     digest = fields.pop("digest")

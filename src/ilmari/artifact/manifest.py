@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
+from ilmari.artifact.quantization import Quantization
 from ilmari.errors import ArtifactError
 from ilmari.kernels.isa import ISAS, isa_named
 from ilmari.kernels.plan import Plan
@@ -19,7 +20,7 @@ from ilmari.kernels.scheme import SCHEMES
 from ilmari.kernels.target import Target
 from ilmari.model.config import ModelConfig
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILE_NAME = "manifest.json"
 MAX_BYTES = 1 << 20
 
@@ -53,7 +54,10 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that decides whether and how an artifact can run; lengths are in tokens."""
+    """Everything that decides whether and how an artifact can run; lengths are in tokens.
+
+    quantization: how int8 weights came about; None where weights are floats.
+    """
 
     schema_version: int
     ilmari_version: str
@@ -61,6 +65,7 @@ class Manifest:
     model: ModelConfig
     scheme: Annotated[str, _one_of(SCHEMES)]
     activation: str
+    quantization: Quantization | None
     isa: Annotated[str, _one_of([isa.name for isa in ISAS])]
     target: Target
     max_prompt_len: PositiveInt

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ilmari.artifact import params
 from ilmari.artifact.artifact import Artifact
+from ilmari.artifact.quantization import Quantization
 from ilmari.errors import TargetError
 from ilmari.kernels.plan import Plan
 from ilmari.kernels.target import Target, check_host
@@ -54,6 +55,7 @@ class Summary:
     model: ModelConfig
     parameters: int
     precision: Precision
+    quantization: Quantization | None
     target: Target
     instruction_set: str
     runs_here: bool
@@ -85,6 +87,7 @@ def summarize(artifact: Artifact) -> Summary:
             kv_cache=KV_CACHES[manifest.plan.scheme.kv_cache],
             activations=manifest.activation,
         ),
+        quantization=manifest.quantization,
         target=manifest.target,
         instruction_set=manifest.isa,
         runs_here=reason is None,

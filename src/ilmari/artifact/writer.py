@@ -8,7 +8,6 @@ import glob
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +16,13 @@ from typing import BinaryIO
 
 import xxhash
 
-if sys.platform != "win32":
-    import fcntl
-
-from ilmari.artifact import params
+from ilmari.artifact import params, quantization
 from ilmari.artifact.artifact import KERNELS, TOKENIZER
+from ilmari.artifact.lock import lock, system_errors
 from ilmari.artifact.manifest import FILE_NAME, FileRecord, Manifest, manifest_bytes
 from ilmari.errors import OutputError
 
-ENTRIES = frozenset({FILE_NAME, KERNELS, TOKENIZER, Path(params.FILE_NAME).parts[0]})
+ENTRIES = frozenset({FILE_NAME, KERNELS, TOKENIZER, quantization.FILE_NAME, Path(params.FILE_NAME).parts[0]})
 """All that lies directly in an artifact's folder."""
 
 
@@ -70,9 +67,9 @@ class ArtifactWriter:
         self._records: list[FileRecord] = []
 
     def __enter__(self) -> ArtifactWriter:
-        with _system_errors(self.folder):
+        with system_errors(self.folder):
             self._check_place()
-            with _system_errors(self.folder.parent):
+            with system_errors(self.folder.parent):
                 self._place.parent.mkdir(parents=True, exist_ok=True)
             self._clear_left_overs()
             self._scratch = Path(tempfile.mkdtemp(".partial", f".{self._place.name}.", self._place.parent))
@@ -90,8 +87,8 @@ class ArtifactWriter:
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[FileWriter]:
         """A new file of the artifact, `path` relative to its folder."""
-        with _system_errors(self.folder):
-            target = self._new / path
+        with system_errors(self.folder):
+            target = self.path(path)
             target.parent.mkdir(exist_ok=True)
             with target.open("wb") as file:
                 writer = FileWriter(file)
@@ -99,6 +96,10 @@ class ArtifactWriter:
                 file.flush()
                 os.fsync(file.fileno())
             self._records.append(writer.record(path))
+
+    def path(self, path: str) -> Path:
+        """Where a file or folder of the artifact lies until `finish`."""
+        return self._new / path
 
     @property
     def records(self) -> tuple[FileRecord, ...]:
@@ -109,7 +110,7 @@ class ArtifactWriter:
         """Write the manifest and put the artifact in its place."""
         with self.open(FILE_NAME) as file:
             file.write(manifest_bytes(manifest))
-        with _system_errors(self.folder):
+        with system_errors(self.folder):
             while not self._take_place():
                 pass
 
@@ -155,7 +156,7 @@ class ArtifactWriter:
         """Clear what killed writers left: a scratch folder with a claim that nobody holds."""
         for scratch in self._place.parent.glob(f".{glob.escape(self._place.name)}.{_RANDOM}.partial"):
             with contextlib.suppress(OSError), (scratch / _CLAIM).open("r+b") as claim:
-                if _lock(claim):
+                if lock(claim):
                     self._clear(scratch)
 
     def _clear(self, scratch: Path) -> None:
@@ -175,27 +176,6 @@ def _claim(scratch: Path) -> BinaryIO:
     """
     nascent = scratch / "nascent"
     file = nascent.open("wb")
-    if _lock(file):
+    if lock(file):
         nascent.rename(scratch / _CLAIM)
     return file
-
-
-def _lock(file: BinaryIO) -> bool:
-    """Whether the file could be locked; never where the system or the file system has no such locks."""
-    if sys.platform == "win32":
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _system_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written ({error.strerror or error}); free space, or choose another `workspace.path`."
-        ) from error

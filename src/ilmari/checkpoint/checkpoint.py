@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from ilmari.checkpoint.config import read_config_file
 from ilmari.checkpoint.names import INTERNLM2, check_names
 from ilmari.checkpoint.safetensors import SafetensorsFile
 from ilmari.checkpoint.weights import find_weights
 from ilmari.checkpoint.wqkv import split_wqkv
+from ilmari.errors import CheckpointError
 from ilmari.model.config import ModelConfig
 
 Float32 = npt.NDArray[np.float32]
+
+_CHUNK = 1 << 20  # small enough to stay in cache between the read and the digest
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,22 @@ class Checkpoint:
     def head_rows(self, start: int, stop: int) -> Float32:
         """Rows of the output head, [n, hidden]; with a tied head those of the embedding."""
         return self._read("embedding" if self.tied_head else "head", None, start, stop)
+
+    def digest(self) -> str:
+        """xxh3 (128 bits, hexadecimal) of what the files of weights hold, in the order of their names.
+
+        Raises:
+            CheckpointError: a file can no longer be read.
+        """
+        digest = xxhash.xxh3_128()
+        for path in sorted({file.path for file in self._files.values()}):
+            try:
+                with path.open("rb") as file:
+                    while data := file.read(_CHUNK):
+                        digest.update(data)
+            except OSError as error:
+                raise CheckpointError(f"{path} can no longer be read ({error.strerror}).") from error
+        return digest.hexdigest()
 
     def _read(self, canonical: str, layer: int | None = None, start: int = 0, stop: int | None = None) -> Float32:
         name = INTERNLM2[canonical].in_file(layer)

@@ -8,12 +8,14 @@ import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ilmari.cli.errors import printable
 from ilmari.cli.options import ArtifactArgument, JsonFlag
+from ilmari.cli.quantization import describe, show_quantization
 from ilmari.cli.units import si
 
 if TYPE_CHECKING:
@@ -24,12 +26,25 @@ Rows = list[tuple[str, str]]
 LABEL = 22  # columns
 
 
-def inspect_command(folder: ArtifactArgument, as_json: JsonFlag = False) -> None:
+def inspect_command(
+    folder: ArtifactArgument,
+    quantization: Annotated[
+        bool, typer.Option("--quantization", help="Instead say what int8 weights lost, the worst projections first.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw that, layer by layer; needs matplotlib.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Say what an artifact is: model, precision, target, cost, files."""
     from ilmari.artifact.artifact import Artifact
     from ilmari.artifact.summary import summarize
 
-    summary = summarize(Artifact.open(folder))
+    artifact = Artifact.open(folder)
+    if quantization or plot:
+        show_quantization(artifact, plot=plot, as_json=as_json)
+        return
+    summary = summarize(artifact)
     if as_json:
         print(json.dumps(asdict(summary), indent=2))
         return
@@ -75,6 +90,7 @@ def _precision(summary: Summary) -> Rows:
     return [
         ("scheme", precision.scheme),
         ("weights", precision.weights),
+        *([("quantized", describe(summary.quantization))] if summary.quantization else []),
         ("activations", precision.activations),
         ("embedding", precision.embedding),
         ("norms", precision.norms),

@@ -24,12 +24,27 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Gptq:
+    """How GPTQ is to run, by AutoGPTQ's names.
+
+    damp_percent: what is added to the diagonal of X^T X, as a fraction of its mean. act_order: the inputs with the
+    largest activations are rounded first, which costs nothing where a channel has one scale. true_sequential: within a
+    layer, too, each projection meets inputs that come from quantized ones.
+    """
+
+    damp_percent: float = 0.01
+    act_order: bool = True
+    true_sequential: bool = False
+
+
+@dataclass(frozen=True)
 class CompileConfig:
     """What one compilation needs.
 
     `max_prompt_len` and `max_seq_len` are in tokens; `scheme` is one of `kernels.scheme.SCHEMES`; `output` is the
-    artifact's folder; `notices` are sentences about keys that have no effect; `calibration` is the data set that the
-    file names, if it names one. Relative paths are relative to the current folder.
+    artifact's folder; `notices` are sentences for the user, such as about keys that have no effect; `gptq` is None
+    where weights are rounded to nearest or stay floats; `calibration` is the data set that the file names, if it names
+    one. Relative paths are relative to the current folder.
     """
 
     source: Path
@@ -40,28 +55,22 @@ class CompileConfig:
     scheme: str
     output: Path
     notices: tuple[str, ...]
+    gptq: Gptq | None = None
     calibration: Calibration | None = None
 
 
-@dataclass(frozen=True)
-class _Scheme:
-    """A weight scheme of the vendor: the `backend.dtype`s it goes with, and what is absent here, with the way past."""
-
-    dtypes: tuple[str, ...]
-    absent: str | None = None
-    way_past: str | None = None
-
-
-_SCHEMES = {
-    "fp16": _Scheme(("fp16",)),
-    "bf16": _Scheme(("bf16",)),
-    "w8a16": _Scheme(("int8",)),
-    "w8a8": _Scheme(("int8",)),
-    "w8a16_kv8": _Scheme(("int8",)),
-    "w8a8_kv8": _Scheme(("int8",)),
-    "w8a16_gptq": _Scheme(("int8",), "GPTQ", "--set frontend.quantize.type=w8a16"),
-    "w16kv8": _Scheme(("fp16", "int8")),  # the vendor's file says int8, of the cache
+_DTYPES = {
+    "fp16": ("fp16",),
+    "bf16": ("bf16",),
+    "w8a16": ("int8",),
+    "w8a8": ("int8",),
+    "w8a16_kv8": ("int8",),
+    "w8a8_kv8": ("int8",),
+    "w16kv8": ("fp16", "int8"),  # the vendor's file says int8, of the cache
 }
+"""By scheme: the values of `backend.dtype` that it goes with."""
+
+_CALIBRATED = "_gptq"  # in the name of a scheme: its weights are calibrated
 _SCHEME_OF_DTYPE = {"fp16": "fp16", "bf16": "bf16", "int8": "w8a16"}
 _WITH_ACTIVATION = {
     (f"w8{old}{cache}", new): f"w8{new}{cache}"
@@ -74,15 +83,18 @@ _NO_EFFECT = {
     "frontend.model_kwargs.b2s": "it sets throughput against latency in serving, and nothing serves an artifact yet",
     "frontend.model_kwargs.model_arch": "models are built in, no code or config_vacc.json of the checkpoint is used",
     "frontend.model_kwargs.align_qkv": "it aligns heads between tensor-parallel ranks, and there is one rank",
-    "frontend.quantize.device": "rounding to nearest needs no calibration and runs on the CPU",
-    "frontend.quantize.calib_args": "rounding to nearest needs no calibration",
+    "frontend.quantize.device": "quantization runs on the CPU",
     "backend.type": "there is no VACC silicon in the open, so this compiles for the CPU",
     "backend.merge_params": "the layout of an artifact's parameter files is fixed",
     "backend.compile.data_type": "it is a switch of the vendor's compiler without a counterpart here",
     "backend.compile.gather_data_vccl_dsp_enable": "it saves memory in the vendor's compiler, which is not used here",
-    "dataset": "rounding to nearest needs no calibration data, nor do 16-bit floats",
-    "workspace.workers": "one process compiles",
+    "workspace.workers": "one process compiles, and its matrix products use all CPUs",
 }
+_NO_EFFECT_UNCALIBRATED = {
+    "frontend.quantize.calib_args": "rounding to nearest needs no calibration",
+    "dataset": "rounding to nearest needs no calibration data, nor do 16-bit floats",
+}
+_OWN_TEXT = "No `dataset` is given: the model itself writes the text that GPTQ calibrates on, 32 samples of 256 tokens."
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), activation: str | None = None) -> CompileConfig:
@@ -124,11 +136,10 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
     keys, source = recipe.keys, recipe.source
     prompt, sequence = _lengths(recipe)
     calibration = calibration_of(keys.dataset, source)
-    scheme = _scheme(recipe)
-    _refuse_absent(recipe, scheme)
+    scheme, calibrated = _scheme(recipe)
+    _refuse_absent(recipe)
     if activation is not None:
         scheme = _with_activation(recipe, scheme, activation)
-    given = [f"{key}." for key in given_keys(keys)]
     return CompileConfig(
         source=source,
         name=keys.name,
@@ -137,13 +148,27 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
         max_seq_len=sequence,
         scheme=scheme,
         output=Path(keys.workspace.path) / keys.name,
-        notices=tuple(
-            f"`{key}` has no effect: {why}."
-            for key, why in _NO_EFFECT.items()
-            if any(path.startswith(f"{key}.") for path in given)
-        ),
+        notices=_notices(keys, calibrated, calibration),
+        gptq=_gptq(keys) if calibrated else None,
         calibration=calibration,
     )
+
+
+def _gptq(keys: VendorConfig) -> Gptq:
+    args = keys.frontend.quantize.calib_args if keys.frontend.quantize else None
+    given = args.model_dump(exclude_none=True) if args else {}
+    return Gptq(**given)
+
+
+def _notices(keys: VendorConfig, calibrated: bool, calibration: Calibration | None) -> tuple[str, ...]:
+    given = [f"{key}." for key in given_keys(keys)]
+    reasons = _NO_EFFECT if calibrated else _NO_EFFECT | _NO_EFFECT_UNCALIBRATED
+    unused = tuple(
+        f"`{key}` has no effect: {why}."
+        for key, why in reasons.items()
+        if any(path.startswith(f"{key}.") for path in given)
+    )
+    return (*unused, _OWN_TEXT) if calibrated and calibration is None else unused
 
 
 def _lengths(recipe: Recipe) -> tuple[int, int]:
@@ -163,18 +188,20 @@ def _nearest_length(length: int) -> int:
     return max(LENGTH_STEP, (length + LENGTH_STEP // 2) // LENGTH_STEP * LENGTH_STEP)
 
 
-def _scheme(recipe: Recipe) -> str:
+def _scheme(recipe: Recipe) -> tuple[str, bool]:
+    """The scheme, and whether its weights are to be calibrated."""
     dtype, quantize = recipe.keys.backend.dtype, recipe.keys.frontend.quantize
     if quantize is None or quantize.type is None:
-        return _SCHEME_OF_DTYPE[dtype]
-    dtypes = _SCHEMES[quantize.type].dtypes
+        return _SCHEME_OF_DTYPE[dtype], False
+    scheme = quantize.type.replace(_CALIBRATED, "")
+    dtypes = _DTYPES[scheme]
     if dtype not in dtypes:
         needed = dtypes[0]
         raise ConfigError(
             f"{recipe.source}: `backend.dtype` is {dtype} but `frontend.quantize.type` is {quantize.type}, which goes "
             f"with {needed}; set `backend.dtype: {needed}`, or remove `frontend.quantize`."
         )
-    return quantize.type
+    return scheme, scheme != quantize.type
 
 
 def _with_activation(recipe: Recipe, scheme: str, activation: str) -> str:
@@ -187,16 +214,10 @@ def _with_activation(recipe: Recipe, scheme: str, activation: str) -> str:
         ) from None
 
 
-def _refuse_absent(recipe: Recipe, scheme: str) -> None:
-    absent: list[tuple[str, str]] = []
+def _refuse_absent(recipe: Recipe) -> None:
     tp = recipe.keys.frontend.model_kwargs.tp
     if tp > 1:
-        absent.append((f"tensor parallelism (`frontend.model_kwargs.tp` is {tp})", "--set frontend.model_kwargs.tp=1"))
-    row = _SCHEMES[scheme]
-    if row.absent and row.way_past:
-        absent.append((f"{row.absent} (`frontend.quantize.type` is {scheme})", row.way_past))
-    if absent:
-        wanted, ways_past = zip(*absent, strict=True)
         raise ConfigError(
-            f"{recipe.source}: asks for {' and '.join(wanted)}, not there yet; `{' '.join(ways_past)}` gets past it."
+            f"{recipe.source}: asks for tensor parallelism (`frontend.model_kwargs.tp` is {tp}), not there yet; "
+            "`--set frontend.model_kwargs.tp=1` gets past it."
         )

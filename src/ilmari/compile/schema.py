@@ -21,12 +21,26 @@ def _folder_name(name: str) -> str:
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
 FolderName = Annotated[Text, AfterValidator(_folder_name)]
 Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 SetName = Literal["alpaca", "c4", "ceval"]
 Lengths = Annotated[list[Annotated[list[int], Field(min_length=1, max_length=1)]], Field(min_length=2, max_length=2)]
+
+QuantizeType = Literal[
+    "w8a16",
+    "w8a8",
+    "w8a16_gptq",
+    "w8a8_gptq",
+    "w16kv8",
+    "w8a16_kv8",
+    "w8a8_kv8",
+    "w8a16_gptq_kv8",
+    "w8a8_gptq_kv8",
+]
 
 _FLAG = "true or false"
 _PATH = "a path"
 _COUNT = "an integer, 1 or more"
+_QUANTIZE_TYPES = " or ".join(", ".join(get_args(QuantizeType)).rsplit(", ", 1))
 _SETS = "alpaca, c4 or ceval"
 
 
@@ -55,14 +69,14 @@ class CalibArgs(Block):
     """`frontend.quantize.calib_args`."""
 
     true_sequential: bool | None = Field(default=None, description=_FLAG)
+    act_order: bool | None = Field(default=None, description=_FLAG)
+    damp_percent: Fraction | None = Field(default=None, description="a number above 0 and below 1")
 
 
 class Quantize(Block):
     """`frontend.quantize`."""
 
-    type: Literal["w8a16", "w8a8", "w8a16_gptq", "w16kv8", "w8a16_kv8", "w8a8_kv8"] | None = Field(
-        default=None, description="w8a16, w8a8, w8a16_gptq, w16kv8, w8a16_kv8 or w8a8_kv8"
-    )
+    type: QuantizeType | None = Field(default=None, description=_QUANTIZE_TYPES)
     device: Text | None = Field(default=None, description="a device such as cuda:0")
     calib_args: CalibArgs | None = Field(default=None, description="a mapping")
 

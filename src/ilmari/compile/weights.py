@@ -1,81 +1,82 @@
-"""The parameters of a checkpoint, quantized and packed one tensor after the other."""
+"""The parameters of an artifact, packed one tensor after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ilmari.artifact.quantization import ProjectionErrors, error_ratio
 from ilmari.checkpoint.checkpoint import Checkpoint
 from ilmari.compile.packing import pack, pack_bytes, pad
+from ilmari.compile.quantized_layer import ENCODERS, QuantizedLayer, row_energy
 from ilmari.errors import CheckpointError
 from ilmari.kernels.plan import LinearShape, Plan
-from ilmari.quant.bfloat16 import bfloat16, to_bfloat16
-from ilmari.quant.round_to_nearest import round_to_nearest
-from ilmari.quant.scaled_half import scaled_half
+from ilmari.quant.bfloat16 import to_bfloat16
 from ilmari.quant.weight import ScaledWeight
 
 ROWS_AT_ONCE = 4096
 """Rows of the vocabulary's matrices in memory at a time; a multiple of every register tile."""
 
-ENCODERS: dict[str, Callable[[NDArray[np.float32]], ScaledWeight]] = {
-    "float16": scaled_half,
-    "bfloat16": bfloat16,
-    "int8": round_to_nearest,
-}
-
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
-def packed_tensors(checkpoint: Checkpoint, plan: Plan) -> Iterator[NDArray[Any]]:
+def packed_tensors(
+    checkpoint: Checkpoint, plan: Plan, layers: Iterable[QuantizedLayer], errors: list[ProjectionErrors]
+) -> Iterator[NDArray[Any]]:
     """The content of the parameter file, in its order; a tensor may come in several pieces.
+
+    errors: what int8 projections lost is appended as they come, that of the head at the end.
 
     Raises:
         CheckpointError: a tensor that cannot be read, or that float16 cannot hold.
     """
-    config = plan.config
-    for start in range(0, config.vocab_size, ROWS_AT_ONCE):
+    for start in range(0, plan.config.vocab_size, ROWS_AT_ONCE):
         rows = checkpoint.embedding_rows(start, start + ROWS_AT_ONCE)
         yield _embedding(rows, checkpoint, plan.scheme.embedding)
-    for index in range(config.num_hidden_layers):
-        layer = checkpoint.layer(index)
-        gate, up = (pad(part, plan.intermediate, config.hidden_size) for part in (layer.gate, layer.up))
+    for layer in layers:
         yield layer.attention_norm
-        yield from _linear(plan, "qkv", np.concatenate([layer.q, layer.k, layer.v]))
-        yield from _linear(plan, "o", layer.o)
+        yield from _linear(plan, "qkv", layer)
+        yield from _linear(plan, "o", layer)
         yield layer.ffn_norm
-        yield from _linear(plan, "gate_up", np.concatenate([gate, up]))
-        yield from _linear(plan, "down", layer.down)
+        yield from _linear(plan, "gate_up", layer)
+        yield from _linear(plan, "down", layer)
+        errors.extend(layer.errors)
     yield checkpoint.final_norm()
-    yield from _head(checkpoint, plan)
+    yield from _head(checkpoint, plan, errors)
 
 
-def _head(checkpoint: Checkpoint, plan: Plan) -> Iterator[NDArray[Any]]:
-    """The head like any linear layer, but read in pieces: its weights first, then what is per channel."""
+def _linear(plan: Plan, name: str, layer: QuantizedLayer) -> list[NDArray[Any]]:
+    return _parts(plan, plan.linears[name], layer.linears[name], plan.linears[name].n)
+
+
+def _head(checkpoint: Checkpoint, plan: Plan, errors: list[ProjectionErrors]) -> Iterator[NDArray[Any]]:
+    """The head like any linear layer, but read in pieces, and rounded: its weights first, then what is per channel."""
     shape = plan.linears["head"]
     per_channel: list[list[NDArray[Any]]] = []
+    lost = whole = 0.0
     for start in range(0, shape.n, ROWS_AT_ONCE):
         rows = checkpoint.head_rows(start, start + ROWS_AT_ONCE)
-        wanted = min(ROWS_AT_ONCE, shape.n - start)
-        weight, *rest = _parts(plan, shape, pad(rows, wanted, shape.k))
+        encoded = ENCODERS[plan.scheme.weights](rows)
+        if plan.scheme.weights == "int8":
+            lost += float(row_energy(rows, encoded).sum())
+            whole += float(row_energy(rows).sum())
+        weight, *rest = _parts(plan, shape, encoded, min(ROWS_AT_ONCE, shape.n - start))
         yield weight
         per_channel.append(rest)
     for pieces in zip(*per_channel, strict=True):
         yield np.concatenate(pieces)
+    if plan.scheme.weights == "int8":
+        errors.append(ProjectionErrors(None, "head", error_ratio(lost, whole)))
 
 
-def _linear(plan: Plan, name: str, weight: NDArray[np.float32]) -> Iterator[NDArray[Any]]:
-    shape = plan.linears[name]
-    yield from _parts(plan, shape, pad(weight, shape.n, shape.k))
-
-
-def _parts(plan: Plan, shape: LinearShape, weight: NDArray[np.float32]) -> list[NDArray[Any]]:
-    """A padded weight [rows, k] as the tensors of `Plan.linear_tensors`."""
-    encoded = ENCODERS[plan.scheme.weights](weight)
-    packed = pack_bytes(encoded.values, shape, plan.isa.byte_offset) if plan.byte_dot else pack(encoded.values, shape)
-    return [packed, encoded.scale]
+def _parts(plan: Plan, shape: LinearShape, weight: ScaledWeight, rows: int) -> list[NDArray[Any]]:
+    """A weight, padded to [rows, k], as the tensors of `Plan.linear_tensors`."""
+    values = pad(weight.values, rows, shape.k)
+    packed = pack_bytes(values, shape, plan.isa.byte_offset) if plan.byte_dot else pack(values, shape)
+    return [packed, pad(weight.scale, rows)]
 
 
 def _embedding(rows: NDArray[np.float32], checkpoint: Checkpoint, dtype: str) -> NDArray[Any]:

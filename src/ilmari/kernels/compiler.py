@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -81,12 +81,12 @@ def _linear(plan: Plan, form: Form, shape: LinearShape) -> Callable[[], PrimFunc
     return partial(FLOAT_LINEARS[form], plan.isa, shape, plan.scheme.weights)
 
 
-def compile_kernels(plan: Plan, target: Target, progress: Progress) -> bytes:
-    """Machine code of every kernel, as one object file; the same input gives the same bytes.
+def compile_kernels(plan: Plan, target: Target, progress: Progress, names: Collection[str] | None = None) -> bytes:
+    """Machine code of every kernel, or of those named, as one object file; the same input gives the same bytes.
 
     `progress` counts kernels as they are generated; the compilation itself is the last step.
     """
-    table = kernels(plan)
+    table = {name: generate for name, generate in kernels(plan).items() if names is None or name in names}
     functions = {}
     for done, (name, generate) in enumerate(table.items()):
         progress(done, len(table) + 1)

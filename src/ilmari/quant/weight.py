@@ -13,3 +13,8 @@ class ScaledWeight:
 
     values: NDArray[Any]
     scale: NDArray[np.float32]
+
+    def dequantized(self) -> NDArray[np.float32]:
+        """What the numbers stand for, [n, k], where `values` has a type that NumPy knows."""
+        weight: NDArray[np.float32] = self.values * self.scale[:, None]
+        return weight
