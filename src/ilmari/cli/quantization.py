@@ -103,7 +103,7 @@ def draw(report: QuantizationReport, title: str, path: Path) -> None:
     axes = figure.subplots()
     for index, name in enumerate(dict.fromkeys(each.projection for each in layers)):
         here = [each for each in layers if each.projection == name]
-        places = [each.layer for each in here]
+        places = [each.layer for each in here if each.layer is not None]
         errors = [each.output if calibrated else each.weight for each in here]
         axes.plot(places, [100 * (error or 0) for error in errors], color=f"C{index}", marker="o", ms=3, label=name)
         if calibrated:
