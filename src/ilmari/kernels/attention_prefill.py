@@ -15,10 +15,10 @@ from tvm.script import tirx as T
 from ilmari.kernels.attention_scores import PANEL, VECTORS, scores
 from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.kv_layout import BLOCK_SIZE, block_bytes, key_shape, value_shape
-from ilmari.kernels.kv_prefetch import LINE, prefetch
 from ilmari.kernels.kv_read import scale_of, value_part
 from ilmari.kernels.numeric import MASKED, exp_nonpositive, lane_max, lane_sum
 from ilmari.kernels.plan import padded
+from ilmari.kernels.prefetch import LINE, prefetch_head
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
@@ -69,7 +69,7 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
         """Ask for a part of some blocks' lines, so many that a whole tile asks for a panel's."""
         for i in T.unroll(share):
             block: T.let = T.cast(table[owner, T.min(block0 + (line0 + i) // lines, limit)], "int64")
-            T.evaluate(prefetch(cache, block, h, (line0 + i) % lines))
+            T.evaluate(prefetch_head(cache, block, h, (line0 + i) % lines))
 
     @T.inline
     def mix(row0, keys, panel, j0, P, values, correction, O):

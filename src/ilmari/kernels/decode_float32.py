@@ -7,8 +7,8 @@ from tvm.script import tirx as T
 from ilmari.kernels.decode_products import Products, fetch, tile_of
 from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.kv_layout import BLOCK_SIZE
-from ilmari.kernels.kv_prefetch import LINE
 from ilmari.kernels.kv_read import key_feature, scales, value_part
+from ilmari.kernels.prefetch import LINE
 
 
 def decode_float32(isa: Isa, kv_dtype: str, kv_heads: int, group: int, head_dim: int) -> Products:

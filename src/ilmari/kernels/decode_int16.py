@@ -13,9 +13,9 @@ from ilmari.kernels.byte_dot import dot_words, every_lane
 from ilmari.kernels.decode_products import Products, fetch, tile_of
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.kv_layout import BLOCK_SIZE, LEVELS
-from ilmari.kernels.kv_prefetch import LINE
 from ilmari.kernels.kv_read import scales, words
 from ilmari.kernels.numeric import lane_max, round_even
+from ilmari.kernels.prefetch import LINE
 
 LARGEST = 32767
 SMALLEST = 1e-30  # what is smaller counts as zero

@@ -8,7 +8,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa
-from ilmari.kernels.kv_prefetch import prefetch
+from ilmari.kernels.prefetch import prefetch_head
 
 AHEAD = 8
 """Blocks between what is read and what is asked of the memory, whose own guesses end at each block."""
@@ -60,10 +60,10 @@ def fetch(index, line, h, next_h, owner, first, last, table, now, then):
     ahead: T.let = index + AHEAD
     if ahead <= last:
         block: T.let = T.cast(table[owner, ahead], "int64")
-        T.evaluate(prefetch(now, block, h, line))
+        T.evaluate(prefetch_head(now, block, h, line))
     else:
         block: T.let = T.cast(table[owner, T.min(first + ahead - last - 1, last)], "int64")
-        T.evaluate(prefetch(then, block, next_h, line))
+        T.evaluate(prefetch_head(then, block, next_h, line))
 
 
 def _largest_divisor(n: int, limit: int) -> int:

@@ -21,3 +21,14 @@ def prefetch(buffer: Buffer, *index: PrimExpr, level: int = 2, write: bool = Fal
     locality = T.int32(4 - level)  # LLVM's scale: 3 is the first-level cache
     data = T.int32(1)
     return T.call_llvm_intrin("void", "llvm.prefetch", T.address_of(buffer[index]), T.int32(write), locality, data)
+
+
+def prefetch_head(cache: Buffer, block: PrimExpr, head: PrimExpr, line: PrimExpr) -> PrimExpr:
+    """Start to load a cache line of a head's keys or values in a block into the second-level cache.
+
+    They are a page or less, far from the next block's, and the CPU's own guesses end with a page.
+    """
+    if cache.dtype == "int8":
+        return prefetch(cache, block, head, line * LINE)
+    at = line * (LINE // 2)
+    return prefetch(cache, block, head, at // cache.shape[3], at % cache.shape[3])
