@@ -10,6 +10,7 @@ from refusals import ilmari_here
 FILES = {
     "manifest.json",
     "kernels.o",
+    "quantization.json",
     "params/rank0.safetensors",
     "tokenizer/tokenizer.json",
     "tokenizer/tokenizer_config.json",

@@ -11,6 +11,7 @@ from refusals import assert_one_error, ilmari_here
 FILES = (
     "manifest.json",
     "kernels.o",
+    "quantization.json",
     "params/rank0.safetensors",
     "tokenizer/tokenizer.json",
     "tokenizer/tokenizer_config.json",
