@@ -36,9 +36,10 @@ def num_threads() -> int:
     return int(text)
 
 
-def set_num_threads(count: int) -> None:
-    """Set what `num_threads` returns for the rest of this process; to be called before any kernel runs."""
-    os.environ["ILMARI_NUM_THREADS"] = str(count)
+def set_num_threads(count: int | None) -> None:
+    """Set what `num_threads` returns from now on, unless it is None; to be called before any kernel runs."""
+    if count is not None:
+        os.environ["ILMARI_NUM_THREADS"] = str(count)
 
 
 def pinned_cpus() -> tuple[int, ...]:

@@ -48,8 +48,7 @@ def load_model(folder: Path, threads: int | None) -> LLM:
     Raises:
         ArtifactError, ConfigError, TargetError: as `LLM`, and for a setting that is no number of threads.
     """
-    if threads is not None:
-        set_num_threads(threads)
+    set_num_threads(threads)
 
     from rich.console import Console
     from rich.markup import escape

@@ -29,8 +29,7 @@ def kernels_command(
 
     from ilmari.settings import set_num_threads
 
-    if threads is not None:
-        set_num_threads(threads)
+    set_num_threads(threads)
 
     from statistics import median
 

@@ -42,8 +42,7 @@ def latency_command(
     """Time prompts and answers beside the machine's ceilings."""
     from ilmari.settings import set_num_threads
 
-    if threads is not None:
-        set_num_threads(threads)
+    set_num_threads(threads)
 
     from ilmari.artifact.artifact import Artifact
     from ilmari.bench.latency import measure

@@ -15,8 +15,7 @@ def roofline_command(rounds: Rounds = ROUNDS, threads: Threads = None, as_json: 
     """Measure read bandwidth and multiply-add peaks, now."""
     from ilmari.settings import set_num_threads
 
-    if threads is not None:
-        set_num_threads(threads)
+    set_num_threads(threads)
 
     from statistics import median
 

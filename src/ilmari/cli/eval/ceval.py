@@ -36,8 +36,7 @@ def ceval_command(
     """Answer C-Eval or CMMLU, by the likeliest letters."""
     from ilmari.settings import set_num_threads
 
-    if threads is not None:
-        set_num_threads(threads)
+    set_num_threads(threads)
 
     from dataclasses import asdict
 

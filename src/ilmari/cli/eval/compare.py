@@ -30,8 +30,7 @@ def compare_command(
 
     from ilmari.settings import set_num_threads
 
-    if threads is not None:
-        set_num_threads(threads)
+    set_num_threads(threads)
 
     from dataclasses import asdict
 

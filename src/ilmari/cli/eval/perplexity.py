@@ -21,8 +21,7 @@ def perplexity_command(
     """Measure perplexity and bits per byte on a text."""
     from ilmari.settings import set_num_threads
 
-    if threads is not None:
-        set_num_threads(threads)
+    set_num_threads(threads)
 
     from ilmari.bench.machine import provenance
     from ilmari.cli.eval.result import job_of, model_fields, say_what_is_done
