@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from ilmari.artifact.artifact import Artifact
 from ilmari.engine.batch import Work, make_batch
 from ilmari.engine.kv_cache import KvCache, blocks_for
-from ilmari.engine.logprobs import top_logprobs
 from ilmari.engine.memory import available_bytes
 from ilmari.engine.runner import Runner
-from ilmari.engine.sampler import make_rng, sample
+from ilmari.engine.sampler import make_rng
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.engine.sequence import FinishReason, Sequence
+from ilmari.engine.step_sampler import StepSampler
 from ilmari.errors import ArtifactError, RequestError
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.kv_layout import BLOCK_SIZE
@@ -64,6 +64,7 @@ class Engine:
         self._max_num_seqs = max_num_seqs
         self._max_rows = max(max_num_batched_tokens, max_num_seqs)
         self._runner = Runner(artifact, self._max_rows, library)
+        self._sampler = StepSampler()
         self.cache = KvCache(self._runner.plan, self._cache_blocks(kv_cache_memory_bytes))
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -150,11 +151,11 @@ class Engine:
             return []
         batch = make_batch(work, tile_tokens(self.config.q_per_kv))
         logits = self._runner.forward(batch, self.cache)
-        sampled: list[Sequence] = []
+        sampled = [item.sequence for item in work if item.outputs]
+        self._sampler.begin(logits, sampled)
+        for row, sequence in enumerate(sampled):
+            self._extend(row, sequence)
         for item in work:
-            if item.outputs:
-                self._extend(item.sequence, logits[len(sampled)])
-                sampled.append(item.sequence)
             item.sequence.computed += item.count
         return sampled
 
@@ -178,15 +179,12 @@ class Engine:
                 room -= count
         return work
 
-    def _extend(self, sequence: Sequence, logits: NDArray[np.float32]) -> None:
-        history = sequence.tokens if sequence.params.repetition_penalty != 1 else ()
+    def _extend(self, row: int, sequence: Sequence) -> None:
         try:
-            token = sample(logits, sequence.params, np.array(history, np.int64), sequence.rng)
+            token = self._sampler.draw(row, sequence)
         except ArtifactError:
             self.finish(sequence, "abort")
             raise
-        if sequence.params.logprobs is not None:
-            sequence.logprobs.append(top_logprobs(logits, token, sequence.params.logprobs))
         sequence.tokens.append(token)
         if token in sequence.stop_ids:
             self.finish(sequence, "stop")
