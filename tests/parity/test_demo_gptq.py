@@ -25,7 +25,7 @@ def test_every_projection_gains(demo_checkpoint: Path, shared: Path, tmp_path: P
     with WorkFolder(tmp_path / "artifact") as work:
         work.begin({})
         Calibrator(checkpoint, Gptq(), samples, work.folder).run(work, lambda *_: None)
-        errors = [error for layer in work.layers(layers) for error in layer.errors]
+        errors = [error for index in range(layers) for error in work.layer(index).errors]
     assert len(errors) == 7 * layers
     gains = {each.name: (each.rounded_output or 0) / (each.output or 1) for each in errors}
     least = min(gains, key=lambda name: gains[name])

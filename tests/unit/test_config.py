@@ -103,7 +103,6 @@ NO_EFFECT = {
     "backend.merge_params": "layout",
     "backend.compile.data_type": "vendor's compiler",
     "backend.compile.gather_data_vccl_dsp_enable": "vendor's compiler",
-    "workspace.workers": "one process",
 }
 
 
@@ -139,6 +138,7 @@ def test_internlm2_golden(shared: Path, name: str, overrides: list[str], artifac
         scheme=scheme,
         output=Path("vacc_deploy") / artifact,
         notices=config.notices,
+        workers=4,
     )
     assert_notices(config.notices, NO_EFFECT)
 
@@ -170,7 +170,6 @@ def test_gptq_with_data(shared: Path) -> None:
             "backend.type": "VACC",
             "backend.merge_params": "layout",
             "backend.compile.data_type": "vendor's compiler",
-            "workspace.workers": "one process",
         },
     )
 
@@ -199,7 +198,6 @@ def test_calibration_keys_have_one_notice_each(shared: Path) -> None:
         "backend.type": "VACC",
         "backend.merge_params": "layout",
         "backend.compile.data_type": "vendor's compiler",
-        "workspace.workers": "one process",
         "frontend.quantize.calib_args": "rounding to nearest",
         "dataset": "rounding to nearest",
     }

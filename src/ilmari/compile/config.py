@@ -44,7 +44,7 @@ class CompileConfig:
     `max_prompt_len` and `max_seq_len` are in tokens; `scheme` is one of `kernels.scheme.SCHEMES`; `output` is the
     artifact's folder; `notices` are sentences for the user, such as about keys that have no effect; `gptq` is None
     where weights are rounded to nearest or stay floats; `calibration` is the data set that the file names, if it names
-    one. Relative paths are relative to the current folder.
+    one; `workers` layers are rounded and packed at a time. Relative paths are relative to the current folder.
     """
 
     source: Path
@@ -57,6 +57,7 @@ class CompileConfig:
     notices: tuple[str, ...]
     gptq: Gptq | None = None
     calibration: Calibration | None = None
+    workers: int = 1
 
 
 _DTYPES = {
@@ -88,7 +89,6 @@ _NO_EFFECT = {
     "backend.merge_params": "the layout of an artifact's parameter files is fixed",
     "backend.compile.data_type": "it is a switch of the vendor's compiler without a counterpart here",
     "backend.compile.gather_data_vccl_dsp_enable": "it saves memory in the vendor's compiler, which is not used here",
-    "workspace.workers": "one process compiles, and its matrix products use all CPUs",
 }
 _NO_EFFECT_UNCALIBRATED = {
     "frontend.quantize.calib_args": "rounding to nearest needs no calibration",
@@ -148,6 +148,7 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
         max_seq_len=sequence,
         scheme=scheme,
         output=Path(keys.workspace.path) / keys.name,
+        workers=keys.workspace.workers or 1,
         notices=_notices(keys, calibrated, calibration),
         gptq=_gptq(keys) if calibrated else None,
         calibration=calibration,

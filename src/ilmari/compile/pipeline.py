@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from ilmari.artifact.writer import ArtifactWriter
 from ilmari.checkpoint.checkpoint import Checkpoint
 from ilmari.checkpoint.tokenizer import tokenizer_files
 from ilmari.compile.config import CompileConfig
-from ilmari.compile.quantized_layer import rounded_layers
+from ilmari.compile.quantized_layer import rounded_layer
 from ilmari.compile.samples import draw_samples, fingerprint
 from ilmari.compile.weights import packed_tensors
 from ilmari.compile.work_folder import WorkFolder
@@ -158,12 +159,11 @@ def _calibration(job: Job, progress: Progress) -> None:
 
 def _weights(job: Job, progress: Progress) -> None:
     done, total = 0, params.params_bytes(job.plan)
-    count = job.plan.config.num_hidden_layers
-    layers = job.work.layers(count) if job.work else rounded_layers(job.checkpoint, job.plan)
+    layer = job.work.layer if job.work else partial(rounded_layer, job.checkpoint, job.plan)
     errors: list[ProjectionErrors] = []
     with job.writer.open(params.FILE_NAME) as file:
         file.write(params.header_bytes(job.plan))
-        for array in packed_tensors(job.checkpoint, job.plan, layers, errors):
+        for array in packed_tensors(job.checkpoint, job.plan, layer, job.config.workers, errors):
             file.write(array.data.cast("B"))
             done += array.nbytes
             progress(done, total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,21 +67,20 @@ def row_energy(weight: Float32, quantized: ScaledWeight | None = None) -> NDArra
     return energy
 
 
-def rounded_layers(checkpoint: Checkpoint, plan: Plan) -> Iterator[QuantizedLayer]:
-    """Every layer without calibration: int8 weights rounded to nearest, floats as the checkpoint has them.
+def rounded_layer(checkpoint: Checkpoint, plan: Plan, index: int) -> QuantizedLayer:
+    """A layer without calibration: int8 weights rounded to nearest, floats as the checkpoint has them.
 
     Raises:
         CheckpointError: a tensor that cannot be read.
     """
     encode = ENCODERS[plan.scheme.weights]
-    for index in range(plan.config.num_hidden_layers):
-        layer = checkpoint.layer(index)
-        linears: dict[str, ScaledWeight] = {}
-        errors: list[ProjectionErrors] = []
-        for name, weight in matrices(layer, plan).items():
-            linears[name] = encode(weight)
-            if plan.scheme.weights == "int8":
-                lost, whole = row_energy(weight, linears[name]), row_energy(weight)
-                for part, rows in projections(plan)[name].items():
-                    errors.append(ProjectionErrors(index, part, error_ratio(lost[rows].sum(), whole[rows].sum())))
-        yield QuantizedLayer(layer.attention_norm, layer.ffn_norm, linears, tuple(errors))
+    layer = checkpoint.layer(index)
+    linears: dict[str, ScaledWeight] = {}
+    errors: list[ProjectionErrors] = []
+    for name, weight in matrices(layer, plan).items():
+        linears[name] = encode(weight)
+        if plan.scheme.weights == "int8":
+            lost, whole = row_energy(weight, linears[name]), row_energy(weight)
+            for part, rows in projections(plan)[name].items():
+                errors.append(ProjectionErrors(index, part, error_ratio(lost[rows].sum(), whole[rows].sum())))
+    return QuantizedLayer(layer.attention_norm, layer.ffn_norm, linears, tuple(errors))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ilmari.artifact.quantization import ProjectionErrors, error_ratio
 from ilmari.checkpoint.checkpoint import Checkpoint
+from ilmari.compile.ahead import in_order
 from ilmari.compile.packing import pack, pack_bytes, pad
 from ilmari.compile.quantized_layer import ENCODERS, QuantizedLayer, row_energy
 from ilmari.errors import CheckpointError
@@ -24,11 +25,16 @@ FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 def packed_tensors(
-    checkpoint: Checkpoint, plan: Plan, layers: Iterable[QuantizedLayer], errors: list[ProjectionErrors]
+    checkpoint: Checkpoint,
+    plan: Plan,
+    layer: Callable[[int], QuantizedLayer],
+    workers: int,
+    errors: list[ProjectionErrors],
 ) -> Iterator[NDArray[Any]]:
     """The content of the parameter file, in its order; a tensor may come in several pieces.
 
-    errors: what int8 projections lost is appended as they come, that of the head at the end.
+    layer: makes a layer by its index; `workers` of them are made and packed at a time. errors: what int8 projections
+    lost is appended as they come, that of the head at the end.
 
     Raises:
         CheckpointError: a tensor that cannot be read, or that float16 cannot hold.
@@ -36,16 +42,27 @@ def packed_tensors(
     for start in range(0, plan.config.vocab_size, ROWS_AT_ONCE):
         rows = checkpoint.embedding_rows(start, start + ROWS_AT_ONCE)
         yield _embedding(rows, checkpoint, plan.scheme.embedding)
-    for layer in layers:
-        yield layer.attention_norm
-        yield from _linear(plan, "qkv", layer)
-        yield from _linear(plan, "o", layer)
-        yield layer.ffn_norm
-        yield from _linear(plan, "gate_up", layer)
-        yield from _linear(plan, "down", layer)
-        errors.extend(layer.errors)
+
+    def packed(index: int) -> tuple[list[NDArray[Any]], tuple[ProjectionErrors, ...]]:
+        made = layer(index)
+        return _layer(plan, made), made.errors
+
+    for tensors, lost in in_order(packed, plan.config.num_hidden_layers, workers):
+        yield from tensors
+        errors.extend(lost)
     yield checkpoint.final_norm()
     yield from _head(checkpoint, plan, errors)
+
+
+def _layer(plan: Plan, layer: QuantizedLayer) -> list[NDArray[Any]]:
+    return [
+        layer.attention_norm,
+        *_linear(plan, "qkv", layer),
+        *_linear(plan, "o", layer),
+        layer.ffn_norm,
+        *_linear(plan, "gate_up", layer),
+        *_linear(plan, "down", layer),
+    ]
 
 
 def _linear(plan: Plan, name: str, layer: QuantizedLayer) -> list[NDArray[Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Many
 from dataclasses import asdict
 from pathlib import Path
@@ -77,17 +77,16 @@ class WorkFolder:
             tensors |= {f"{name}.values": weight.values, f"{name}.scale": weight.scale}
         self._write_tensors(f"layer-{index}", tensors, {"errors": json.dumps([asdict(each) for each in layer.errors])})
 
-    def layers(self, count: int) -> Iterator[QuantizedLayer]:
-        """The first `count` layers, one at a time."""
-        for index in range(count):
-            tensors, metadata = self._read_tensors(f"layer-{index}")
-            linears = {
-                name.removesuffix(".values"): ScaledWeight(values, tensors[name.replace(".values", ".scale")])
-                for name, values in tensors.items()
-                if name.endswith(".values")
-            }
-            errors = tuple(ProjectionErrors(**each) for each in json.loads(metadata["errors"]))
-            yield QuantizedLayer(tensors["attention_norm"], tensors["ffn_norm"], linears, errors)
+    def layer(self, index: int) -> QuantizedLayer:
+        """A layer that was kept."""
+        tensors, metadata = self._read_tensors(f"layer-{index}")
+        linears = {
+            name.removesuffix(".values"): ScaledWeight(values, tensors[name.replace(".values", ".scale")])
+            for name, values in tensors.items()
+            if name.endswith(".values")
+        }
+        errors = tuple(ProjectionErrors(**each) for each in json.loads(metadata["errors"]))
+        return QuantizedLayer(tensors["attention_norm"], tensors["ffn_norm"], linears, errors)
 
     def write_hidden(self, done: int, hidden: NDArray[np.float32]) -> None:
         """Keep the outputs of the first `done` layers, and no others."""
