@@ -22,7 +22,7 @@ from ilmari.demo.gguf_checkpoint import write_checkpoint
 from ilmari.demo.recipe import write_recipe
 
 RESULTS = Path(__file__).parent / "results"
-CALIBRATION = {"nsamples": 128, "seqlen": 512}
+CALIBRATION = {"nsamples": 64, "seqlen": 512}
 FILES = {"c4": "c4_en_sample.jsonl", "ceval": "ceval-exam.zip", "alpaca": "alpaca_5000.json"}
 
 
