@@ -1,0 +1,52 @@
+"""The vendor's own files with nothing but paths and ranks changed: they compile, and what comes of them answers."""
+
+from pathlib import Path
+
+import pytest
+from checkpoints import TINY_SIZES, write_checkpoint
+from refusals import ilmari_here
+
+from ilmari import LLM, SamplingParams
+from ilmari.artifact.artifact import Artifact
+from ilmari.compile import own_text
+
+pytestmark = [pytest.mark.shared, pytest.mark.usefixtures("kernels_compiled_once")]
+
+ONE_RANK = "frontend.model_kwargs.tp=1"
+GPTQ = "gptq"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "scheme", "method", "source"),
+    [
+        ("internlm2_hf_internlm_fp16", [ONE_RANK], "fp16", None, None),
+        ("internlm2_hf_internlm_int8", [ONE_RANK], "w8a16", GPTQ, "the model's own text"),
+        ("vamc_quant", ["dataset.path={shared}/data/alpaca_5000.json"], "w8a16", GPTQ, "alpaca"),
+        ("chatglm3_hf_chatglm_kv8", [ONE_RANK], "w16kv8", None, None),
+    ],
+)
+def test_compiles_and_answers(
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    changes: list[str],
+    scheme: str,
+    method: str | None,
+    source: str | None,
+) -> None:
+    monkeypatch.setattr(own_text, "SAMPLES", 4)  # 32 take long, and make no difference here
+    write_checkpoint(tmp_path / "checkpoint", **TINY_SIZES | {"dtype": "float16", "max_position": 2048})
+    paths = [f"frontend.checkpoint={tmp_path / 'checkpoint'}", f"workspace.path={tmp_path / 'out'}"]
+    sets = [word for change in (*paths, *changes) for word in ("--set", change.format(shared=shared))]
+    result = ilmari_here("compile", shared / "zoo" / f"{name}.yaml", *sets)
+    assert result.returncode == 0, result.stderr
+    (artifact,) = (tmp_path / "out").iterdir()
+
+    manifest = Artifact.load(artifact).manifest
+    assert manifest.scheme == scheme
+    quantization = manifest.quantization
+    assert (quantization.layers if quantization else None) == method
+    assert (quantization.calibration.source if quantization and quantization.calibration else None) == source
+    (output,) = LLM(artifact).generate([[1, 5, 9]], SamplingParams(temperature=0, max_tokens=5, ignore_eos=True))
+    assert len(output.outputs[0].token_ids) == 5
