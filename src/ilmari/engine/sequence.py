@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ilmari.engine.drafter import Drafter
 from ilmari.engine.logprobs import TokenLogprob
+from ilmari.engine.prefix_chain import PrefixChain
 from ilmari.engine.sampling_params import SamplingParams
 
 FinishReason = Literal["stop", "length", "abort"]
@@ -18,8 +20,10 @@ FinishReason = Literal["stop", "length", "abort"]
 class Sequence:
     """Tokens known so far, and what belongs to them.
 
-    tokens: the prompt, then what was generated. computed: how many of them are in the KV cache. inv_freq is fixed when
-    the sequence starts, so that all its keys share one rotary base. max_len: prompt and output together.
+    tokens: the prompt, then what was generated. computed: how many of them are in the KV cache, in `blocks`. inv_freq
+    is fixed when the sequence starts, so that all its keys share one rotary base. max_len: prompt and output together.
+    cached_tokens: of the prompt, found in the cache when the sequence started. named: blocks that others can find.
+    preemptions: how often it had to give its blocks back.
     """
 
     id: int
@@ -30,10 +34,18 @@ class Sequence:
     stop_ids: frozenset[int]
     inv_freq: NDArray[np.float32]
     rng: np.random.Generator
+    cache_salt: str = ""
+    drafter: Drafter = field(default_factory=Drafter)
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
+    named: int = 0
+    cached_tokens: int = 0
+    preemptions: int = 0
     logprobs: list[list[TokenLogprob]] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+
+    def __post_init__(self) -> None:
+        self.chain = PrefixChain(self.cache_salt, self.inv_freq)
 
     @property
     def output(self) -> list[int]:
@@ -44,3 +56,10 @@ class Sequence:
     def pending(self) -> int:
         """Tokens that are known and not yet in the KV cache."""
         return len(self.tokens) - self.computed
+
+    @property
+    def end(self) -> FinishReason | None:
+        """Why its last token, a generated one, ends it, if it does."""
+        if self.tokens[-1] in self.stop_ids:
+            return "stop"
+        return "length" if len(self.tokens) == self.max_len else None
