@@ -14,6 +14,7 @@ from ilmari.artifact.artifact import Artifact
 from ilmari.engine.batch import Work, make_batch
 from ilmari.engine.kv_cache import KvCache, blocks_for
 from ilmari.engine.memory import available_bytes
+from ilmari.engine.messages import Stats
 from ilmari.engine.runner import Runner
 from ilmari.engine.sampler import make_rng
 from ilmari.engine.sampling_params import SamplingParams
@@ -81,7 +82,14 @@ class Engine:
         # One sequence must fit in any case: memory is taken as it is used, and few reach their full length.
         return max(one, min(self._max_num_seqs * one, int(available * SHARE_OF_MEMORY) // block_bytes))
 
-    def add(self, prompt: Many[int], params: SamplingParams, stop_ids: frozenset[int]) -> Sequence:
+    def add(
+        self,
+        prompt: Many[int],
+        params: SamplingParams,
+        stop_ids: frozenset[int],
+        *,
+        cache_salt: str = "",  # noqa: ARG002
+    ) -> Sequence:
         """Queue a prompt; `stop_ids` end it unless the parameters ignore them.
 
         Raises:
@@ -202,6 +210,15 @@ class Engine:
         self._running.remove(sequence)
         self.cache.release(sequence.blocks)
         sequence.blocks = []
+
+    def stats(self) -> Stats:
+        """How many sequences and blocks there are, and what was counted since the start."""
+        return Stats(
+            running=len(self._running),
+            waiting=len(self._waiting),
+            kv_blocks=self.cache.blocks,
+            kv_blocks_used=sum(len(sequence.blocks) for sequence in self._running),
+        )
 
     def logits(self, token_ids: Many[int], last: int | None = None) -> NDArray[np.float32]:
         """Logits float32 [last, vocab] after each of the last tokens, by default after all, as one sequence.

@@ -19,7 +19,9 @@ class Sequence:
     """Tokens known so far, and what belongs to them.
 
     tokens: the prompt, then what was generated. computed: how many of them are in the KV cache. inv_freq is fixed when
-    the sequence starts, so that all its keys share one rotary base. max_len: prompt and output together.
+    the sequence starts, so that all its keys share one rotary base. max_len: prompt and output together. cached_tokens:
+    of the prompt, found in the cache when the sequence started. prompt_logprobs: None for the first token; empty unless
+    asked for.
     """
 
     id: int
@@ -32,6 +34,8 @@ class Sequence:
     rng: np.random.Generator
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
+    cached_tokens: int = 0
+    prompt_logprobs: list[list[TokenLogprob] | None] = field(default_factory=list)
     logprobs: list[list[TokenLogprob]] = field(default_factory=list)
     finish_reason: FinishReason | None = None
 
