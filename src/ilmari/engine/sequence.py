@@ -23,7 +23,8 @@ class Sequence:
     tokens: the prompt, then what was generated. computed: how many of them are in the KV cache, in `blocks`. inv_freq
     is fixed when the sequence starts, so that all its keys share one rotary base. max_len: prompt and output together.
     cached_tokens: of the prompt, found in the cache when the sequence started. named: blocks that others can find.
-    preemptions: how often it had to give its blocks back.
+    preemptions: how often it had to give its blocks back. prompt_logprobs: None for the first token; empty unless asked
+    for.
     """
 
     id: int
@@ -41,6 +42,7 @@ class Sequence:
     named: int = 0
     cached_tokens: int = 0
     preemptions: int = 0
+    prompt_logprobs: list[list[TokenLogprob] | None] = field(default_factory=list)
     logprobs: list[list[TokenLogprob]] = field(default_factory=list)
     finish_reason: FinishReason | None = None
 
