@@ -169,7 +169,11 @@ class _Object:
 
 def _call(value: Any) -> tuple[str, str] | None:
     """Name and arguments, as JSON text, of a whole call; None if it is none."""
-    if not isinstance(value, dict) or not isinstance(name := value.get("name"), str) or not re.fullmatch(TOOL_NAME, name):
+    if (
+        not isinstance(value, dict)
+        or not isinstance(name := value.get("name"), str)
+        or not re.fullmatch(TOOL_NAME, name)
+    ):
         return None
     arguments = value.get("parameters", value.get("arguments", {}))
     if isinstance(arguments, str):

@@ -12,7 +12,7 @@ from ilmari.server.tool_markers import ACTION_START, INTERPRETER, MARKERS, PLUGI
 
 _MARKER = re.compile("|".join(map(re.escape, MARKERS)))
 _LONGEST_MARKER = max(map(len, MARKERS))
-_READERS = {PLUGIN: PluginCall, INTERPRETER: InterpreterCall}
+_READERS: dict[str, type[PluginCall] | type[InterpreterCall]] = {PLUGIN: PluginCall, INTERPRETER: InterpreterCall}
 
 
 @dataclass(frozen=True)
