@@ -119,8 +119,8 @@ def _openai(function: Function) -> dict[str, Any]:
 
 def _native_turn(message: Mapping[str, Any], escape: Escape) -> dict[str, Any]:
     """The message for a template that knows calls: their arguments as an object, which is what templates expect."""
-    turn = {key: _escaped(value, escape) for key, value in message.items() if key != "role"}
-    turn |= {"role": message["role"], "content": turn.get("content") or ""}
+    turn = {key: value if key == "role" else _escaped(value, escape) for key, value in message.items()}
+    turn["content"] = turn.get("content") or ""
     for call in turn.get("tool_calls") or ():
         try:
             call["function"]["arguments"] = json.loads(call["function"]["arguments"])
