@@ -7,7 +7,7 @@ from llguidance import LLMatcher
 from tool_tokenizers import grammar_tokenizer
 
 from ilmari.model.tokenizer import Tokenizer
-from ilmari.server.tool_grammar import tool_grammar
+from ilmari.server.tool_grammar import single_call_stop, tool_grammar
 from ilmari.server.tools import read_tools
 
 
@@ -89,3 +89,11 @@ def test_replies_that_may_be_anything() -> None:
     assert tool_grammar(read_tools([WEATHER]), {}) is None
     assert tool_grammar(read_tools([STRICT], "none"), {}) is None
     assert tool_grammar(read_tools(None), {}) is None
+
+
+def test_where_a_reply_with_one_call_ends() -> None:
+    one = read_tools([WEATHER], parallel=False)
+    assert single_call_stop(one, {"<|action_end|>": 92540}) == {"stop_token_ids": [92540]}
+    assert single_call_stop(one, {}) == {"stop": ["<|action_end|>"]}
+    assert single_call_stop(read_tools([WEATHER]), {}) == {}
+    assert single_call_stop(read_tools([WEATHER], "none", parallel=False), {}) == {}

@@ -42,6 +42,14 @@ def tool_grammar(tools: Tools, special_ids: Mapping[str, int]) -> str | None:
     return "\n".join([*_start(tools, special_ids), f"call: {' | '.join(names)}", *rules, ""])
 
 
+def single_call_stop(tools: Tools, special_ids: Mapping[str, int]) -> dict[str, list[Any]]:
+    """Sampling parameters to add to a request's own, so that a reply ends with its first call where it may have one."""
+    if not tools.shown or tools.parallel:
+        return {}
+    token_id = special_ids.get(ACTION_END)
+    return {"stop": [ACTION_END]} if token_id is None else {"stop_token_ids": [token_id]}
+
+
 def _start(tools: Tools, special_ids: Mapping[str, int]) -> list[str]:
     begin = _marker(ACTION_START, special_ids)
     if tools.choice != "auto":
