@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateSyntaxError
+from jinja2 import TemplateSyntaxError, meta
 
 from ilmari.errors import ArtifactError, RequestError
 from ilmari.model.sandbox import Sandbox
@@ -29,8 +29,11 @@ class ChatTemplate:
             ArtifactError: the template has a syntax error.
         """
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        self._takes_tools = False
         try:
             self._code = None if source is None else Sandbox().compiled(source)
+            if source is not None:
+                self._takes_tools = "tools" in meta.find_undeclared_variables(Sandbox().parse(source))
         except TemplateSyntaxError as error:
             reason = str(error.message).rstrip(".")
             raise ArtifactError(
@@ -58,10 +61,23 @@ class ChatTemplate:
         """Whether there is a template: chat models have one, base models do not."""
         return self._code is not None
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the template itself writes tools into the prompt, and the calls of earlier turns."""
+        return self._takes_tools
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        add_generation_prompt: bool = True,
+    ) -> str:
         """The prompt for `messages`, each `{"role": str, "content": str}`; other keys are the template's affair.
 
-        Encode it with `parse_special=True`. `add_generation_prompt` ends it where the assistant's answer begins.
+        Encode it with `parse_special=True`, and put what strangers wrote through `Tokenizer.escape_special` beforehand:
+        it could end its turn and begin another. `tools` are for a template that takes them, in OpenAI's form.
+        `add_generation_prompt` ends the prompt where the assistant's answer begins.
 
         Raises:
             RequestError: there is no template, a message is malformed, or the template refuses or fails.
@@ -73,6 +89,8 @@ class ChatTemplate:
             "messages": [dict(message) for message in messages],
             "add_generation_prompt": add_generation_prompt,
         }
+        if tools:
+            variables["tools"] = [dict(tool) for tool in tools]
         try:
             return Sandbox().rendered(self._code, self._tokens | variables)
         except Exception as error:  # foreign code: it can fail in any way
