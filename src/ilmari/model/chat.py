@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from jinja2 import TemplateSyntaxError
+from jinja2 import TemplateSyntaxError, meta
 
 from ilmari.errors import ArtifactError, RequestError
 from ilmari.model.sandbox import Sandbox
@@ -12,6 +13,7 @@ from ilmari.model.sandbox import Sandbox
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 
 _REQUIRED_FIELDS = ("role", "content")
+_OWN_VARIABLES = {"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"}
 
 
 class ChatTemplate:
@@ -29,8 +31,12 @@ class ChatTemplate:
             ArtifactError: the template has a syntax error.
         """
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        self._variables = frozenset[str]()
         try:
             self._code = None if source is None else Sandbox().compiled(source)
+            if source is not None:
+                read = meta.find_undeclared_variables(Sandbox().parse(source))
+                self._variables = frozenset(read) - _OWN_VARIABLES - Sandbox().globals.keys()
         except TemplateSyntaxError as error:
             reason = str(error.message).rstrip(".")
             raise ArtifactError(
@@ -58,23 +64,35 @@ class ChatTemplate:
         """Whether there is a template: chat models have one, base models do not."""
         return self._code is not None
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        variables: Mapping[str, bool | int | str] = MappingProxyType({}),
+    ) -> str:
         """The prompt for `messages`, each `{"role": str, "content": str}`; other keys are the template's affair.
 
         Encode it with `parse_special=True`. `add_generation_prompt` ends it where the assistant's answer begins.
+        `variables` are those that the template reads beside these.
 
         Raises:
-            RequestError: there is no template, a message is malformed, or the template refuses or fails.
+            RequestError: there is no template, it reads no such variable, a message is malformed, or the template
+                refuses or fails.
         """
         if self._code is None:
             raise RequestError("the model has no chat template, as base models have none; use generate with a text.")
         _check(messages)
-        variables = {
+        if unknown := sorted(set(variables) - self._variables):
+            known = ", ".join(sorted(self._variables)) or "none"
+            raise RequestError(f"the chat template reads no variable {unknown[0]!r}; those that may be set: {known}.")
+        given = {
+            **variables,
             "messages": [dict(message) for message in messages],
             "add_generation_prompt": add_generation_prompt,
         }
         try:
-            return Sandbox().rendered(self._code, self._tokens | variables)
+            return Sandbox().rendered(self._code, self._tokens | given)
         except Exception as error:  # foreign code: it can fail in any way
             reason = str(error).rstrip(".") or type(error).__name__
             raise RequestError(f"the chat template cannot render these messages: {reason}.") from error
