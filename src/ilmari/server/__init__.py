@@ -1,1 +1,1 @@
-"""HTTP in, SSE out: OpenAI's API over the engine, in InternLM2's format where there are tools."""
+"""The front end: OpenAI's API over HTTP, as vLLM's users know it, in front of engines in processes of their own."""

@@ -1,0 +1,89 @@
+"""What the generating endpoints answer, as plain JSON objects with OpenAI's names."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from ilmari.server.logprobs import ChatLogprobs, CompletionLogprobs, PromptLogprobs
+from ilmari.server.usage import Usage
+
+Reason = Literal["stop", "length", "tool_calls"]
+
+
+class Message(TypedDict):
+    """A whole reply."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+
+
+class MessageDelta(TypedDict, total=False):
+    """What is new of a reply: first its role, then text."""
+
+    role: Literal["assistant"]
+    content: str
+
+
+class ChatChoice(TypedDict):
+    """One of `n` replies."""
+
+    index: int
+    message: Message
+    logprobs: ChatLogprobs | None
+    finish_reason: Reason
+
+
+class ChatChunkChoice(TypedDict):
+    """More of one of them."""
+
+    index: int
+    delta: MessageDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: Reason | None
+
+
+class Head(TypedDict):
+    """What all answers to one request, and all chunks of one, have in common."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+
+class ChatCompletion(Head):
+    """POST /v1/chat/completions."""
+
+    object: Literal["chat.completion"]
+    choices: list[ChatChoice]
+    usage: Usage
+    prompt_logprobs: NotRequired[PromptLogprobs]
+
+
+class ChatCompletionChunk(Head):
+    """The same in a stream."""
+
+    object: Literal["chat.completion.chunk"]
+    choices: list[ChatChunkChoice]
+    usage: NotRequired[Usage | None]
+
+
+class CompletionChoice(TypedDict):
+    """One continuation, or in a stream more of it."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: Reason | None
+    prompt_logprobs: NotRequired[PromptLogprobs]
+
+
+class Completion(Head):
+    """POST /v1/completions, whole or in a stream."""
+
+    object: Literal["text_completion"]
+    choices: list[CompletionChoice]
+    usage: NotRequired[Usage | None]
