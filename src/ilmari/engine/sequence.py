@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ilmari.engine.logit_rules import LogitRules
 from ilmari.engine.logprobs import TokenLogprob
 from ilmari.engine.sampling_params import SamplingParams
 
@@ -20,6 +21,8 @@ class Sequence:
 
     tokens: the prompt, then what was generated. computed: how many of them are in the KV cache. inv_freq is fixed when
     the sequence starts, so that all its keys share one rotary base. max_len: prompt and output together.
+    logprobs: of each generated token, if wanted; prompt_logprobs: of each prompt token, None for the first. rules: what
+    changes the logits before a token is drawn, None if nothing does.
     """
 
     id: int
@@ -33,6 +36,8 @@ class Sequence:
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
     logprobs: list[list[TokenLogprob]] = field(default_factory=list)
+    prompt_logprobs: list[list[TokenLogprob] | None] = field(default_factory=list)
+    rules: LogitRules | None = None
     finish_reason: FinishReason | None = None
 
     @property
