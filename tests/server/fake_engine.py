@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Literal, cast
 
 from checkpoints import EOS
-from ilmari.engine.client import EngineClient, EngineDead
 
+from ilmari.engine.client import EngineClient, EngineDead
 from ilmari.engine.logprobs import TokenLogprob
 from ilmari.engine.messages import Delta, Stats
 from ilmari.engine.sampling_params import SamplingParams

@@ -71,7 +71,7 @@ class Engine:
         self._max_num_seqs = max_num_seqs
         self._max_rows = max(max_num_batched_tokens, max_num_seqs)
         self._runner = Runner(artifact, self._max_rows, library)
-        self._sampler = StepSampler()
+        self._sampler = StepSampler(self.config.vocab_size)
         self.cache = KvCache(self._runner.plan, self._cache_blocks(kv_cache_memory_bytes))
         self._pool = BlockPool(self.cache.blocks)
         self._scheduler = Scheduler(
@@ -108,7 +108,6 @@ class Engine:
             RequestError: a prompt that is empty, too long, holds a foreign token, or needs more cache than there is.
         """
         self._check_prompt(prompt, self.manifest.max_prompt_len)
-        params.check_vocabulary(self.config.vocab_size)
         limit = self.manifest.max_seq_len
         max_len = limit if params.max_tokens is None else min(len(prompt) + params.max_tokens, limit)
         stops = frozenset(params.stop_token_ids or ()) | (frozenset() if params.ignore_eos else stop_ids)
@@ -137,6 +136,7 @@ class Engine:
             inv_freq=inv_freq(self.config, len(prompt)),
             rng=make_rng(params.seed),
             cache_salt=cache_salt,
+            rules=self._sampler.rules(params, prompt, stop_ids),
         )
 
     def _check_prompt(self, prompt: Many[int], limit: int) -> None:

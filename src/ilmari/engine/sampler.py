@@ -1,6 +1,6 @@
 """Logits to the next token.
 
-The order is vLLM's: repetition penalty, temperature, min_p, top_k, top_p, then the draw. min_p and top_k each keep a
+The order is vLLM's: temperature, min_p, top_k, top_p, then the draw. min_p and top_k each keep a
 head of the same ranking, so the shorter head is the outcome whichever comes first; top_k goes first here, because
 then the exponentials are taken of k tokens instead of the whole vocabulary.
 
@@ -23,7 +23,6 @@ def make_rng(seed: int | None) -> np.random.Generator:
 def sample(
     logits: npt.NDArray[np.float32],
     params: SamplingParams,
-    history: npt.NDArray[np.integer],
     rng: np.random.Generator,
 ) -> int:
     """The next token id of one sequence.
@@ -32,20 +31,13 @@ def sample(
     the cumulative probability of the kept tokens in ascending order of token id, in float64.
 
     Args:
-        logits: float32 [vocab], left unchanged.
+        logits: float32 [vocab], left unchanged; -inf is a token that cannot be drawn.
         params: checked parameters.
-        history: integers [any length], ids of the prompt and the answer so far, repeats allowed.
         rng: the sequence's own generator.
-
-    Raises:
-        ArtifactError: a logit is not finite, which only broken weights or kernels produce.
     """
-    _check_finite(logits)
-    if params.greedy and params.repetition_penalty == 1.0:
-        return int(logits.argmax())
-    scores = _penalised(logits, history, params.repetition_penalty)
     if params.greedy:
-        return int(scores.argmax())
+        return int(logits.argmax())
+    scores = logits.astype(np.float64)
     if params.top_k > 0:
         ids = top_ids(scores, params.top_k)
         scores = scores[ids]
@@ -85,7 +77,11 @@ def _head(scores: npt.NDArray[np.floating], least: float, count: int) -> npt.NDA
     return np.delete(kept, equals[equals.size - surplus :])
 
 
-def _check_finite(logits: npt.NDArray[np.float32]) -> None:
+def check_finite(logits: npt.NDArray[np.float32]) -> None:
+    """
+    Raises:
+        ArtifactError: a logit is not finite, which only broken weights or kernels produce.
+    """
     finite = np.isfinite(logits)
     if not finite.all():
         token_id = int(finite.argmin())
@@ -93,17 +89,6 @@ def _check_finite(logits: npt.NDArray[np.float32]) -> None:
             f"the model produced {logits[token_id]} as the logit of token {token_id}, where only finite numbers can "
             "be sampled from; its weights or kernels are broken: compile it again from a sound checkpoint."
         )
-
-
-def _penalised(
-    logits: npt.NDArray[np.float32], history: npt.NDArray[np.integer], penalty: float
-) -> npt.NDArray[np.float64]:
-    """Repetition penalty of CTRL (arXiv 1909.05858, section 4.1): a seen token's logit moves down, once for all."""
-    scores = logits.astype(np.float64)
-    if penalty != 1.0:
-        seen = scores[history]
-        scores[history] = np.where(seen > 0, seen / penalty, seen * penalty)
-    return scores
 
 
 def _weights(scores: npt.NDArray[np.float64], temperature: float) -> npt.NDArray[np.float64]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilmari.engine.drafter import Drafter
+from ilmari.engine.logit_rules import LogitRules
 from ilmari.engine.logprobs import TokenLogprob
 from ilmari.engine.prefix_chain import PrefixChain
 from ilmari.engine.sampling_params import SamplingParams
@@ -23,8 +24,9 @@ class Sequence:
     tokens: the prompt, then what was generated. computed: how many of them are in the KV cache, in `blocks`. inv_freq
     is fixed when the sequence starts, so that all its keys share one rotary base. max_len: prompt and output together.
     cached_tokens: of the prompt, found in the cache when the sequence started. named: blocks that others can find.
-    preemptions: how often it had to give its blocks back. prompt_logprobs: None for the first token; empty unless asked
-    for.
+    preemptions: how often it had to give its blocks back. logprobs: of each generated token, if wanted;
+    prompt_logprobs: of each prompt token, None for the first. rules: what changes the logits before a token is drawn,
+    None if nothing does.
     """
 
     id: int
@@ -42,8 +44,9 @@ class Sequence:
     named: int = 0
     cached_tokens: int = 0
     preemptions: int = 0
-    prompt_logprobs: list[list[TokenLogprob] | None] = field(default_factory=list)
     logprobs: list[list[TokenLogprob]] = field(default_factory=list)
+    prompt_logprobs: list[list[TokenLogprob] | None] = field(default_factory=list)
+    rules: LogitRules | None = None
     finish_reason: FinishReason | None = None
 
     def __post_init__(self) -> None:

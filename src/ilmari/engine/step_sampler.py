@@ -5,28 +5,56 @@ from collections.abc import Sequence as Many
 import numpy as np
 from numpy.typing import NDArray
 
-from ilmari.engine.logprobs import top_logprobs
-from ilmari.engine.sampler import sample
+from ilmari.engine.logit_rules import LogitRules
+from ilmari.engine.logprobs import TokenLogprob, top_logprobs
+from ilmari.engine.sampler import check_finite, sample
+from ilmari.engine.sampling_params import SamplingParams
 from ilmari.engine.sequence import Sequence
 
 
 class StepSampler:
     """Draws tokens from the rows of a step's logits, with each sequence's own parameters and generator."""
 
+    def __init__(self, vocab_size: int) -> None:
+        self._vocab_size = vocab_size
+
+    def rules(self, params: SamplingParams, prompt: Many[int], stop_ids: frozenset[int]) -> LogitRules | None:
+        """What changes the logits of a new sequence; None if nothing does.
+
+        Raises:
+            RequestError: a token id outside the vocabulary.
+        """
+        params.check_vocabulary(self._vocab_size)
+        return LogitRules(params, prompt, stop_ids, self._vocab_size) if LogitRules.needed(params) else None
+
     def begin(self, logits: NDArray[np.float32], owners: Many[Sequence]) -> None:
-        """Take a step's logits float32 [rows, vocab], valid until the next call; `owners`: the sequence of each row."""
+        """Take a step's logits float32 [rows, vocab], valid until the next call; `owners`: the sequence of each row.
+
+        The rows are the sampler's to write: a row whose token has been drawn is no longer what the model said.
+        """
         assert len(logits) == len(owners)
         self._logits = logits
 
     def draw(self, row: int, sequence: Sequence) -> int:
         """The next token of `sequence`, its owner, after the tokens it has; its log-probabilities are kept if wanted.
 
+        Each row is drawn from once.
+
         Raises:
             ArtifactError: a logit is not finite, which only broken weights or kernels produce.
         """
         logits, params = self._logits[row], sequence.params
-        history = sequence.tokens if params.repetition_penalty != 1 else ()
-        token = sample(logits, params, np.array(history, np.int64), sequence.rng)
+        check_finite(logits)
+        model = logits
+        if sequence.rules:
+            model = logits if params.logprobs is None else logits.copy()
+            sequence.rules.apply(logits, sequence.output)
+        token = sample(logits, params, sequence.rng)
         if params.logprobs is not None:
-            sequence.logprobs.append(top_logprobs(logits, token, params.logprobs))
+            sequence.logprobs.append(top_logprobs(model, token, params.logprobs))
         return token
+
+    def score(self, row: int, sequence: Sequence, token_id: int) -> list[TokenLogprob]:
+        """How probable `token_id` of the prompt was after the tokens of this row, as `prompt_logprobs` wants it."""
+        assert sequence.params.prompt_logprobs is not None
+        return top_logprobs(self._logits[row], token_id, sequence.params.prompt_logprobs)
