@@ -25,7 +25,9 @@ SENT = [
 def test_messages_arrive_as_they_were_sent(size: int) -> None:
     stream = b"".join(map(frame, SENT))
     reader: FrameReader[ToEngine] = FrameReader(ToEngine)
-    arrived = [message for start in range(0, len(stream), size) for message in reader.feed(stream[start : start + size])]
+    arrived = [
+        message for start in range(0, len(stream), size) for message in reader.feed(stream[start : start + size])
+    ]
     assert arrived == SENT
 
 
@@ -50,11 +52,11 @@ def test_parameters_are_checked_when_they_are_read() -> None:
 @pytest.mark.parametrize("stream", [(MAX_FRAME + 1).to_bytes(4, "little"), b"\x01\x00\x00\x00\xc1", b"\x01\0\0\0\x07"])
 def test_what_is_no_message_is_refused(stream: bytes) -> None:
     reader: FrameReader[ToEngine] = FrameReader(ToEngine)
-    with pytest.raises(ValueError, match="frame of|Expected|invalid"):
+    with pytest.raises(ValueError, match=r"frame of|Expected|invalid"):
         reader.feed(stream)
 
 
 @pytest.mark.parametrize("message", [Finish("\ud800"), Submit("a", [2**64], SamplingParams())])
 def test_what_cannot_be_sent_is_refused(message: msgspec.Struct) -> None:
-    with pytest.raises(ValueError, match="surrogate|serialize"):
+    with pytest.raises(ValueError, match=r"surrogate|serialize"):
         frame(message)
