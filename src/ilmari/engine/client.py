@@ -89,6 +89,7 @@ class EngineClient:
         if self._process:
             self._process.kill()
             await self._process.wait()
+        self._lose()
 
     async def generate(
         self, request_id: str, prompt: list[int], params: SamplingParams, cache_salt: str = ""
@@ -139,12 +140,12 @@ class EngineClient:
         self._stats = Stats()
         while self._mailboxes:
             _, mailbox = self._mailboxes.popitem()
-            mailbox.fail(EngineDead("The engine died while it answered; it is being started again."))
+            mailbox.fail(EngineDead("The engine died before the answer was complete."))
 
     async def _launch(self) -> EngineProcess:
         self._state = "starting"
         try:
-            self._process = await EngineProcess.start(self._folder, self._options, self._take, self._lose)
+            self._process = await EngineProcess.start(self._folder, self._options, self._take)
         except BaseException:
             self._state = "dead"
             raise
@@ -156,9 +157,11 @@ class EngineClient:
         while True:
             watchdog = asyncio.create_task(self._watch(process))
             try:
-                code = await process.wait()
+                await process.ended.wait()
             finally:
                 watchdog.cancel()
+            self._lose()
+            code = await process.wait()
             _log.error("The engine's process ended with exit code %d; it is being started again.", code)
             process = await self._relaunch()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from ilmari.errors import IlmariError
 
 _ERRORS = {kind.__name__: kind for kind in IlmariError.__subclasses__()}
 _STDERR = 2
+_LAST_WORDS = 1.0  # seconds from the end of the connection to that of the process, if it is not to be killed
 
 
 class EngineDead(Exception):  # noqa: N818 - a state, not a mistake
@@ -30,25 +32,23 @@ class EngineDead(Exception):  # noqa: N818 - a state, not a mistake
 class EngineProcess(asyncio.Protocol):
     """A child process and the socket to it; when one ends, so does the other.
 
-    What it sends is read at once and handed on, so it never waits for slow readers. `received` counts its steps.
+    What it sends is read at once and handed on, so it never waits for slow readers. `received` counts its steps;
+    `ended` is set as soon as nothing more can come.
     """
 
     _process: Process
     _transport: asyncio.Transport
 
-    def __init__(self, on_step: Callable[[Step], None], on_end: Callable[[], None]) -> None:
-        """For `start`. `on_end` is called once, as soon as nothing more can come."""
+    def __init__(self, on_step: Callable[[Step], None]) -> None:
+        """For `start`."""
         self._on_step = on_step
-        self._on_end = on_end
         self._frames: FrameReader[FromEngine] = FrameReader(FromEngine)
         self._answer: asyncio.Future[Ready | Failed | None] = asyncio.get_running_loop().create_future()
-        self._closed = asyncio.Event()
+        self.ended = asyncio.Event()
         self.received = 0
 
     @classmethod
-    async def start(
-        cls, folder: Path, options: EngineOptions, on_step: Callable[[Step], None], on_end: Callable[[], None]
-    ) -> EngineProcess:
+    async def start(cls, folder: Path, options: EngineOptions, on_step: Callable[[Step], None]) -> EngineProcess:
         """Start a process and wait until it has loaded the artifact in `folder`.
 
         Raises:
@@ -56,7 +56,7 @@ class EngineProcess(asyncio.Protocol):
             EngineDead: the process ended by itself.
             OSError: the system starts no process.
         """
-        self = cls(on_step, on_end)
+        self = cls(on_step)
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -106,7 +106,10 @@ class EngineProcess(asyncio.Protocol):
 
     async def wait(self) -> int:
         """Wait for its end; the exit code, or below 0 the signal."""
-        await self._closed.wait()
+        await self.ended.wait()
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self._process.wait(), _LAST_WORDS)
+        self._process.kill()
         return await self._process.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -119,12 +122,13 @@ class EngineProcess(asyncio.Protocol):
             if isinstance(message, Step):
                 self.received += 1
                 self._on_step(message)
-            else:
-                self._answer.set_result(message)
+                continue
+            self._answer.set_result(message)
+            if isinstance(message, Ready):
+                self._on_step(Step([], message.stats))
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Part of `asyncio.Protocol`."""
         if not self._answer.done():
             self._answer.set_result(None)
-        self._closed.set()
-        self._on_end()
+        self.ended.set()
