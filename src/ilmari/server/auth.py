@@ -19,10 +19,10 @@ class Auth:
     def __init__(self, app: ASGIApp, keys: tuple[str, ...], root_path: str) -> None:
         self._app = app
         self._digests = [_digest(key.encode()) for key in keys]
-        self._open = {root_path + path for path in OPEN_PATHS}
+        self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._digests and scope["path"] not in self._open:
+        if scope["type"] == "http" and self._digests and scope["path"].removeprefix(self._root_path) not in OPEN_PATHS:
             key = self._find(Headers(scope=scope).get("authorization", ""))
             if key is None:
                 refusal = ApiError(

@@ -45,21 +45,24 @@ class Connection:
     async def _run(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         reply = _Reply(send)
         answer = asyncio.ensure_future(self._app(scope, _replay(body), reply.send))
-        leaving = asyncio.create_task(_disconnect(receive))
+        leaving = asyncio.ensure_future(_disconnect(receive))
+        end: ApiError | None = None
         try:
             done, _ = await asyncio.wait({answer, leaving}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            # Also where this task itself is cancelled: the server is told to end at once.
-            for task in (answer, leaving):
-                task.cancel()
-            await asyncio.wait({answer, leaving})
+            if not done:
+                end = ApiError(408, f"The reply took longer than {self._timeout:g} s; ask for less.", code="timeout")
+        except asyncio.CancelledError:  # the server waits no longer
+            done = set()
+            end = ApiError(503, "The server is shutting down; ask another.", code="draining")
+        for task in (answer, leaving):
+            task.cancel()
+        await asyncio.wait({answer, leaving})
         if answer in done:
             answer.result()
-        elif not done:
-            late = ApiError(408, f"The reply took longer than {self._timeout:g} s; ask for less.", code="timeout")
+        elif end is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_WORDS_S):
-                    await reply.end(late, scope, receive)
+                    await reply.end(end, scope, receive)
 
 
 class _Reply:

@@ -24,6 +24,7 @@ TYPES = {
     408: "timeout_error",
     413: "request_too_large_error",
     429: "rate_limit_error",
+    431: "request_too_large_error",
     500: "server_error",
     503: "service_unavailable_error",
 }

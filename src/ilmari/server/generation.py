@@ -157,10 +157,14 @@ class Generation:
                     return
 
     def _params(self, index: int) -> SamplingParams:
-        """With a seed of its own."""
-        if self.params.seed is None:
-            return self.params
-        return replace(self.params, seed=(self.params.seed + index % self.n) % _SEEDS)
+        """With a seed of its own, and no more tokens than the model has room for."""
+        room = self.model.max_model_len - len(self.prompts[index // self.n].ids)
+        wanted, seed = self.params.max_tokens, self.params.seed
+        return replace(
+            self.params,
+            max_tokens=room if wanted is None else min(wanted, room),
+            seed=None if seed is None else (seed + index % self.n) % _SEEDS,
+        )
 
     def _count(self, tokens: int) -> None:
         self.completion_tokens += tokens

@@ -13,7 +13,7 @@ HOST = "127.0.0.1"
 PORT = 8000
 MAX_NUM_QUEUED_REQS = 256
 REQUEST_TIMEOUT_S = 600.0
-DRAIN_TIMEOUT_S = 30.0
+DRAIN_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class ServerOptions:
     max_num_queued_reqs: int = MAX_NUM_QUEUED_REQS
     enable_request_id_headers: bool = False
     request_timeout: float = REQUEST_TIMEOUT_S
-    drain_timeout: float = DRAIN_TIMEOUT_S
+    drain_timeout: int = DRAIN_TIMEOUT_S
 
     def __post_init__(self) -> None:
         if (self.ssl_keyfile is None) != (self.ssl_certfile is None):

@@ -23,8 +23,8 @@ class ServedModel:
 
     @property
     def max_prompt_len(self) -> int:
-        """The most tokens of a prompt."""
-        return min(self.engine.manifest.max_prompt_len, self.max_model_len)
+        """The most tokens of a prompt; there is room for a token of the reply."""
+        return min(self.engine.manifest.max_prompt_len, self.max_model_len - 1)
 
     @cached_property
     def fingerprint(self) -> str:
