@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from ilmari.server.answer import Answer
+from ilmari.server.chat_reply import ChatReply
 from ilmari.server.chat_request import ChatRequest
 from ilmari.server.documented import GENERATION_ERRORS, json_or_stream
 from ilmari.server.generation import Piece, Prompt, gathered
@@ -19,7 +20,6 @@ from ilmari.server.responses import (
     ChatChunkChoice,
     ChatCompletion,
     ChatCompletionChunk,
-    MessageDelta,
     Reason,
 )
 from ilmari.server.service import service_of
@@ -36,8 +36,9 @@ router = APIRouter()
 )
 async def chat_completions(body: ChatRequest, request: Request) -> Response:
     """Answer a conversation; with `stream`, as server-sent events."""
-    body.check(service_of(request).options.max_logprobs)
-    params = body.sampling_params(max_tokens=body.token_limit, logprobs=body.logprob_count)
+    service = service_of(request)
+    body.check(service.options.max_logprobs)
+    params = body.params(service.models.named(body.model).engine.tokenizer.special_by_text)
     answer = Answer.to(request, body, params, "chatcmpl")
     if body.stream:
         return await event_stream(_chunks(answer, body))
@@ -59,17 +60,14 @@ async def _whole(answer: Answer, body: ChatRequest) -> ChatCompletion:
 
 async def _chunks(answer: Answer, body: ChatRequest) -> AsyncGenerator[ChatCompletionChunk]:
     async with answer.generating(1, lambda: [Prompt(encode_chat(answer.model, body))]) as (generation, pieces):
-        begun = set[int]()
+        replies = [ChatReply(body.offer.shown) for _ in range(generation.replies)]
         async for piece in pieces:
-            delta: MessageDelta = {"content": piece.text} if piece.text else {}
-            if piece.index not in begun:
-                begun.add(piece.index)
-                delta = {"role": "assistant", "content": piece.text}
+            reply = replies[piece.index]
             choice: ChatChunkChoice = {
                 "index": piece.index,
-                "delta": delta,
+                "delta": reply.delta(piece.text, last=piece.finish_reason is not None),
                 "logprobs": _logprobs(answer, body, piece),
-                "finish_reason": cast(Reason | None, piece.finish_reason),
+                "finish_reason": reply.reason(piece.finish_reason),
             }
             chunk = {**answer.head, "object": "chat.completion.chunk", "choices": [choice]}
             yield cast(ChatCompletionChunk, chunk | answer.usage_within(generation))
@@ -77,12 +75,13 @@ async def _chunks(answer: Answer, body: ChatRequest) -> AsyncGenerator[ChatCompl
         yield {**answer.head, "object": "chat.completion.chunk", "choices": [], "usage": usage_of(generation)}
 
 
-def _choice(answer: Answer, body: ChatRequest, reply: Piece) -> ChatChoice:
+def _choice(answer: Answer, body: ChatRequest, piece: Piece) -> ChatChoice:
+    reply = ChatReply(body.offer.shown)
     return {
-        "index": reply.index,
-        "message": {"role": "assistant", "content": reply.text, "refusal": None},
-        "logprobs": _logprobs(answer, body, reply),
-        "finish_reason": cast(Reason, reply.finish_reason),
+        "index": piece.index,
+        "message": reply.message(piece.text),
+        "logprobs": _logprobs(answer, body, piece),
+        "finish_reason": cast(Reason, reply.reason(piece.finish_reason)),
     }
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from ilmari.engine.sampling_params import SamplingParams, StructuredOutputs
 from ilmari.server.errors import ApiError
 from ilmari.server.limits import MAX_MESSAGES
-from ilmari.server.request_fields import Fields, GenerationFields, TemplateVariables, TokenCount, TopLogprobs
+from ilmari.server.request_fields import Fields, GenerationFields, Name, TemplateVariables, TokenCount, TopLogprobs
+from ilmari.server.tool_grammar import single_call_stop, tool_grammar
+from ilmari.server.tools import MAX_TOOLS, Tools, read_tools
 
 
 class TextPart(Fields):
@@ -28,34 +34,77 @@ Content = Annotated[
 ]
 
 
+class CalledFunction(Fields):
+    """Which function was called, and with what: JSON text, as the model wrote it."""
+
+    name: Name
+    arguments: str
+
+
+class EarlierCall(Fields):
+    """A call in an earlier reply, as it was returned."""
+
+    id: Name
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class ChatMessage(Fields):
     """One turn. The fields that are only ever null come back from clients that send a reply as they got it."""
 
-    role: Literal["system", "user", "assistant"]
-    content: Content
+    role: Literal["system", "user", "assistant", "tool"]
+    content: Content | None = None
+    tool_calls: Annotated[list[EarlierCall], Field(max_length=MAX_TOOLS)] | None = None
+    tool_call_id: Name | None = None
     refusal: None = None
     annotations: None = None
     audio: None = None
     function_call: None = None
-    tool_calls: None = None
+
+    @model_validator(mode="after")
+    def _check_role(self) -> ChatMessage:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only an assistant's message has tool_calls")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise ValueError("a message has a tool_call_id if, and only if, its role is tool")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("a message without tool_calls has content")
+        return self
 
     @property
     def text(self) -> str:
         """Its content, parts in a row."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
+        return "".join(part.text for part in self.content)
+
+    @property
+    def turn(self) -> dict[str, Any]:
+        """As `prompt_turns` takes it."""
+        calls = {"tool_calls": [call.model_dump() for call in self.tool_calls]} if self.tool_calls else {}
+        answered = {} if self.tool_call_id is None else {"tool_call_id": self.tool_call_id}
+        return {"role": self.role, "content": self.text, **calls, **answered}
 
 
 class Conversation(Fields):
-    """Messages and how they become a prompt."""
+    """Messages, the tools that may be called, and how they become a prompt."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: TemplateVariables | None = None
 
-    def plain_messages(self) -> list[dict[str, str]]:
-        """As the template takes them."""
-        return [{"role": message.role, "content": message.text} for message in self.messages]
+    @cached_property
+    def offer(self) -> Tools:
+        """The tools.
+
+        Raises:
+            RequestError: they are malformed, or the choice is none of them.
+        """
+        return read_tools(self.tools, self.tool_choice, parallel=self.parallel_tool_calls)
 
 
 class ChatRequest(GenerationFields, Conversation):
@@ -64,7 +113,6 @@ class ChatRequest(GenerationFields, Conversation):
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = None
-    parallel_tool_calls: Literal[True] | None = None
     modalities: list[Literal["text"]] | None = None
 
     @property
@@ -88,3 +136,23 @@ class ChatRequest(GenerationFields, Conversation):
             raise ApiError(400, "top_logprobs needs logprobs: true.", param="top_logprobs")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise ApiError(400, "max_tokens and max_completion_tokens differ; give one of them.", param="max_tokens")
+
+    def params(self, special_ids: Mapping[str, int]) -> SamplingParams:
+        """What is asked of the sampler; `special_ids` is `Tokenizer.special_by_text`.
+
+        With tools, special tokens are spelt out, so that calls can be read.
+
+        Raises:
+            ApiError, RequestError: fields that do not go together.
+        """
+        params = self.sampling_params(max_tokens=self.token_limit, logprobs=self.logprob_count)
+        if not self.offer.shown:
+            return params
+        changes: dict[str, Any] = {"skip_special_tokens": False}
+        if grammar := tool_grammar(self.offer, special_ids):
+            if params.structured_outputs is not None:
+                raise ApiError(400, "tools that must be called leave no room for another format; give one of them.")
+            changes["structured_outputs"] = StructuredOutputs(grammar=grammar)
+        for name, more in single_call_stop(self.offer, special_ids).items():
+            changes[name] = [*(getattr(params, name) or ()), *more]
+        return replace(params, **changes)

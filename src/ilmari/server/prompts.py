@@ -13,6 +13,7 @@ from ilmari.server.chat_request import Conversation
 from ilmari.server.errors import ApiError
 from ilmari.server.limits import PROMPT_THREADS, PROMPT_TIMEOUT_S
 from ilmari.server.served_model import ServedModel
+from ilmari.server.tool_prompt import prompt_turns
 
 T = TypeVar("T")
 
@@ -66,16 +67,24 @@ def render(model: ServedModel, conversation: Conversation) -> str:
         ApiError: a new reply and the old one's end are asked for at once.
         RequestError: the template refuses.
     """
-    template, messages = model.engine.chat_template, conversation.plain_messages()
-    variables = conversation.chat_template_kwargs or {}
+    template, escape = model.engine.chat_template, model.engine.tokenizer.escape_special
+    given = [message.turn for message in conversation.messages]
+    turns = prompt_turns(given, conversation.offer, escape, native=template.takes_tools)
+    variables = {
+        name: escape(value) if isinstance(value, str) else value
+        for name, value in (conversation.chat_template_kwargs or {}).items()
+    }
     if not conversation.continue_final_message:
         begin = conversation.add_generation_prompt is not False
-        return template.render(messages, add_generation_prompt=begin, variables=variables)
+        return template.render(turns.messages, tools=turns.tools, add_generation_prompt=begin, variables=variables)
     if conversation.add_generation_prompt:
         raise ApiError(400, "add_generation_prompt and continue_final_message are both true; choose one.")
     mark = secrets.token_hex(16)  # keeps the template from trimming the content's end, too
-    marked = [*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + mark}]
-    text, found, _ = template.render(marked, add_generation_prompt=False, variables=variables).partition(mark)
+    *earlier, final = turns.messages
+    marked = [*earlier, {**final, "content": final["content"] + mark}]
+    text, found, _ = template.render(
+        marked, tools=turns.tools, add_generation_prompt=False, variables=variables
+    ).partition(mark)
     if not found:
         raise RequestError("the chat template leaves out the final message, so it cannot be continued.")
     return text

@@ -12,19 +12,52 @@ from ilmari.server.usage import Usage
 Reason = Literal["stop", "length", "tool_calls"]
 
 
+class FunctionCall(TypedDict):
+    """A function of the request, or `python_interpreter`, and arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class MessageCall(TypedDict):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
 class Message(TypedDict):
     """A whole reply."""
 
     role: Literal["assistant"]
     content: str | None
     refusal: None
+    tool_calls: NotRequired[list[MessageCall]]
+
+
+class FunctionDelta(TypedDict, total=False):
+    """First its name, then arguments as they come."""
+
+    name: str
+    arguments: str
+
+
+class CallDelta(TypedDict):
+    """More of call `index`."""
+
+    index: int
+    id: NotRequired[str]
+    type: NotRequired[Literal["function"]]
+    function: FunctionDelta
 
 
 class MessageDelta(TypedDict, total=False):
-    """What is new of a reply: first its role, then text."""
+    """What is new of a reply: first its role, then text and calls."""
 
     role: Literal["assistant"]
     content: str
+    tool_calls: list[CallDelta]
 
 
 class ChatChoice(TypedDict):
