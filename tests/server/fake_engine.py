@@ -23,7 +23,8 @@ MAX_SEQ_LEN = 256
 class FakeEngine:
     """Says `reply`, then its end token, `burst` tokens at a time; what it was asked is kept.
 
-    gate: nothing is said while it is closed. dies_after: deltas of a request until the engine is dead.
+    gate: nothing is said while it is closed. waits_after and dies_after: deltas of a request until the gate
+    closes, or the engine is dead.
     """
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, reply: str = "Hello, wörld!") -> None:
@@ -33,6 +34,7 @@ class FakeEngine:
         self.burst = 1
         self.cached_tokens = 0
         self.error: str | None = None
+        self.waits_after: int | None = None
         self.dies_after: int | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -95,6 +97,8 @@ class FakeEngine:
         limit = min(params.max_tokens or MAX_SEQ_LEN, MAX_SEQ_LEN - len(prompt))
         said = ids[:limit]
         for count, start in enumerate(range(0, len(said), self.burst)):
+            if count == self.waits_after:
+                self.gate.clear()
             await self.gate.wait()
             await asyncio.sleep(0)
             if count == self.dies_after:

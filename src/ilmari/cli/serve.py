@@ -16,6 +16,7 @@ from ilmari.server.options import (
     HOST,
     MAX_NUM_QUEUED_REQS,
     PORT,
+    REQUEST_TIMEOUT_S,
     ServerOptions,
     check_api_keys,
     read_api_keys,
@@ -75,7 +76,7 @@ def serve_command(
     ] = MAX_LOGPROBS,
     request_timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds that a reply may take, the wait included.")
-    ] = 600,
+    ] = REQUEST_TIMEOUT_S,
     drain_timeout: Annotated[
         int, typer.Option(min=0, help="Seconds that running replies have at the end.")
     ] = DRAIN_TIMEOUT_S,

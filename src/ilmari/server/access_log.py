@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ilmari.server.exchange import Exchange
 from ilmari.server.limits import MAX_NAME_CHARS
+from ilmari.server.metrics import Metrics
 
 HEADER = "x-request-id"
 GONE = 499
@@ -24,10 +25,11 @@ _CLIENTS_ID = re.compile(rf"[\w.:/+=-]{{1,{MAX_NAME_CHARS}}}", re.ASCII)
 class AccessLog:
     """Writes to stderr who asked for what and how it went, without a word of prompt, reply or key."""
 
-    def __init__(self, app: ASGIApp, id_headers: bool) -> None:
-        """id_headers: tell the client the request's id."""
+    def __init__(self, app: ASGIApp, id_headers: bool, metrics: Metrics) -> None:
+        """id_headers: tell the client the request's id; metrics: where responses are counted."""
         self._app = app
         self._id_headers = id_headers
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,8 +49,10 @@ class AccessLog:
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            with self._metrics.in_flight.track_inprogress():
+                await self._app(scope, receive, noting)
         finally:
+            self._metrics.responses.labels(str(status)).inc()
             print(_line(scope, exchange, status), file=sys.stderr, flush=True)
 
 

@@ -29,14 +29,14 @@ def create_app(options: ServerOptions, served: Models, most_replies: int) -> Fas
     app = FastAPI(
         title="ilmari",
         version=version("ilmari"),
-        root_path=options.root_path,
         docs_url=None,  # these pages load scripts from elsewhere
         redoc_url=None,
     )
+    app.root_path = options.root_path
     for router in ROUTERS:
         app.include_router(router)
     handle_errors(app)
-    app.state.service = Service(
+    service = app.state.service = Service(
         options=options,
         models=served,
         admission=Admission(most_replies),
@@ -55,7 +55,7 @@ def create_app(options: ServerOptions, served: Models, most_replies: int) -> Fas
             allow_headers=["authorization", "content-type", HEADER],
             expose_headers=[HEADER, "retry-after"],
         )
-    app.add_middleware(AccessLog, id_headers=options.enable_request_id_headers)
+    app.add_middleware(AccessLog, id_headers=options.enable_request_id_headers, metrics=service.metrics)
     _mend_openapi(app, bool(options.api_keys))
     return app
 

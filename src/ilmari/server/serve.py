@@ -16,10 +16,10 @@ from pathlib import Path
 
 import uvicorn
 
-from ilmari.engine.client import EngineClient
+from ilmari.engine.client import EngineClient, EngineDead
 from ilmari.engine.engine import MAX_NUM_SEQS
 from ilmari.engine.options import EngineOptions
-from ilmari.errors import ConfigError
+from ilmari.errors import ArtifactError, ConfigError
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.model.chat import ChatTemplate
 from ilmari.server.admission import Admission
@@ -74,13 +74,20 @@ async def _serve(
     config = _uvicorn_config(options, app)
     clients = list({id(model.engine): model.engine for model in served.values()}.values())
     try:
-        for client in clients:
-            await client.start()
+        for model, client in zip(models, clients, strict=True):
+            await _start(model, client)
         await _Server(config, app.state.service.admission, _ready_line(options, listener, served)).serve([listener])
     finally:
         app.state.service.threads.close()
         for client in clients:
             await client.close()
+
+
+async def _start(model: ModelOptions, client: EngineClient) -> None:
+    try:
+        await client.start()
+    except (EngineDead, OSError) as error:
+        raise ArtifactError(f"{model.folder} cannot be served: {error}") from error
 
 
 class _Server(uvicorn.Server):
