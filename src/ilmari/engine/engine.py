@@ -64,7 +64,7 @@ class Engine:
         self._max_num_seqs = max_num_seqs
         self._max_rows = max(max_num_batched_tokens, max_num_seqs)
         self._runner = Runner(artifact, self._max_rows, library)
-        self._sampler = StepSampler(self.config.vocab_size)
+        self._sampler = StepSampler(self._runner.library, self.config.vocab_size)
         self.cache = KvCache(self._runner.plan, self._cache_blocks(kv_cache_memory_bytes))
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
