@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import TINY_SIZES
 
 from ilmari import LLM, SamplingParams
 from ilmari.checkpoint.tokenizer import tokenizer_files
@@ -24,17 +25,21 @@ NAMED = json.dumps(
 )
 
 
+def converted(checkpoint: Path, vocab: int, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    for name, content in tokenizer_files(checkpoint, vocab).items():
+        (folder / name).write_bytes(content)
+    return Tokenizer.load(folder)
+
+
 @pytest.fixture(scope="module")
-def byte_level(tiny_artifact: Path) -> Tokenizer:
-    return Tokenizer.load(tiny_artifact / "tokenizer")
+def byte_level(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return converted(tiny_checkpoint, TINY_SIZES["vocab"], tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def byte_fallback(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    folder = tmp_path_factory.mktemp("internlm2")
-    for name, content in tokenizer_files(shared / "tokenizers" / "internlm2", 92544).items():
-        (folder / name).write_bytes(content)
-    return Tokenizer.load(folder)
+    return converted(shared / "tokenizers" / "internlm2", 92544, tmp_path_factory)
 
 
 @pytest.fixture(scope="module", params=["byte_level", pytest.param("byte_fallback", marks=pytest.mark.shared)])
@@ -153,8 +158,12 @@ def test_what_cannot_be_used_is_one_sentence(byte_level: Tokenizer, given: dict[
         ("((a{3}b){2}c){4}", 36),
         ("[a{9}]{2}", 2),
         (r"\{9}a{2,}", 5),
-    ]
-    + [(r"[]a]{3}[^\]]{2}", 5), ("(a", 1), (")a{2}", 3), ("a{,4}", 4), ("a{x}", 4)],
+        (r"[]a]{3}[^\]]{2}", 5),
+        ("(a", 1),
+        (")a{2}", 3),
+        ("a{,4}", 4),
+        ("a{x}", 4),
+    ],
 )
 def test_how_long_a_regex_is_written_out(pattern: str, size: int) -> None:
     assert written_out(pattern) == size

@@ -14,8 +14,7 @@ MAX_WRITTEN_OUT: Final = 20_000
 
 _PATTERN_KEYS = ("pattern", "whitespace_pattern")  # the second is llguidance's own, below "x-guidance"
 _COUNT = re.compile(r"\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}")
-_LARK_PATTERN_KEYS = ("pattern", "whitespace_pattern")  # the second is llguidance's own, below "x-guidance"
-_COUNT = re.compile(r"\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}|~\s*(\d+)(?:\s*\.\.\s*(\d+))?")
+_LARK_COUNT = re.compile(r"\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}|~\s*(\d+)(?:\s*\.\.\s*(\d+))?")
 
 
 def check_json_schema(text: str) -> None:
