@@ -10,7 +10,7 @@ from collections.abc import Sequence as Many
 import numpy as np
 from numpy.typing import NDArray
 
-from ilmari.artifact.artifact import Artifact
+from ilmari.artifact.artifact import TOKENIZER, Artifact
 from ilmari.engine.batch import Work, make_batch
 from ilmari.engine.block_pool import BlockPool
 from ilmari.engine.kv_cache import KvCache, blocks_for
@@ -71,7 +71,7 @@ class Engine:
         self._max_num_seqs = max_num_seqs
         self._max_rows = max(max_num_batched_tokens, max_num_seqs)
         self._runner = Runner(artifact, self._max_rows, library)
-        self._sampler = StepSampler(self.config.vocab_size)
+        self._sampler = StepSampler(self._runner.library, self.config.vocab_size, artifact.folder / TOKENIZER)
         self.cache = KvCache(self._runner.plan, self._cache_blocks(kv_cache_memory_bytes))
         self._pool = BlockPool(self.cache.blocks)
         self._scheduler = Scheduler(
