@@ -52,7 +52,7 @@ def test_preempted_sequences_give_the_same_answers(
     small = engine_of(artifact, 10, **limits)
     got = run(small, lengths, params)
     assert [(one.output, one.logprobs) for one in got] == [(one.output, one.logprobs) for one in want]
-    assert small.stats().preemptions == sum(one.preemptions for one in got) > 1
+    assert small.stats().preemptions == sum(one.preemptions for one in got) >= 1
     assert got[0].preemptions == 0
     assert {one.preemptions for one in want} == {0}
 
@@ -131,7 +131,8 @@ def test_a_prompt_is_read_slowly_while_replies_wait_unless_throughput_counts(
         if throughput:
             assert steps[0] == [1, 128]
         else:
-            assert steps == [[1, FIRST - 1], *[[1, int(STRETCH * 10) - 1]] * 4, [1, 128 - FIRST + 1 - 4 * 24]]
+            # FIRST rows in 10 seconds, so 20 in 25; those in 20, so by the median 22, and from then on 25
+            assert steps == [[1, rows - 1] for rows in (FIRST, 20, 22, 25, 25, 25)]
 
 
 def test_a_prompt_is_read_at_full_speed_when_nobody_waits(artifact: Artifact) -> None:

@@ -11,7 +11,7 @@ LONGEST, SHORTEST = 4, 2
 MEMORY = 0.25
 """The last draft's part in the average of what was accepted."""
 
-PAYS = 0.2
+PAYS = 0.3
 """The average share of accepted tokens from which on drafting pays."""
 
 PAUSE = 32

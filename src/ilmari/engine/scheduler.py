@@ -12,7 +12,7 @@ from ilmari.engine.pace import Pace
 from ilmari.engine.sequence import Sequence
 from ilmari.kernels.kv_layout import BLOCK_SIZE
 
-DRAFT_ROWS = 8
+DRAFT_ROWS = 6
 """Rows of a step up to which there are drafts: so many cost little more than one, whose time goes into reading the
 weights. It is below the rows at which any linear layer changes its kernel, so drafts change no number."""
 
