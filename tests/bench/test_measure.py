@@ -49,7 +49,7 @@ def test_rates_of_several_samples() -> None:
 
 
 def test_one_prompt(artifact: Artifact) -> None:
-    engine = Engine(artifact, max_num_seqs=1)
+    engine = Engine(artifact, max_num_seqs=1, num_speculative_tokens=0)
     result = run(engine, Workload(batch=1, input_len=520, output_len=3))
     assert [step.load for step in result.prefill] == [Load((Span(512, 512, 0),)), Load((Span(8, 520, 1),))]
     assert [step.load for step in result.decode] == [Load((Span(1, 521, 1),)), Load((Span(1, 522, 1),))]
@@ -60,7 +60,7 @@ def test_one_prompt(artifact: Artifact) -> None:
 
 @pytest.mark.parametrize("workload", [Workload(3, 400, 4), Workload(5, 1, 2), Workload(2, 600, 3), Workload(16, 33, 5)])
 def test_batch_decodes_together(artifact: Artifact, workload: Workload) -> None:
-    engine = Engine(artifact, max_num_seqs=workload.batch)
+    engine = Engine(artifact, max_num_seqs=workload.batch, num_speculative_tokens=0)
     check(engine, workload)
     result = run(engine, workload)
     assert len(result.decode) == workload.output_len - 1
@@ -99,7 +99,8 @@ def sampling_kernels() -> set[str]:
 
 def test_profile_accounts_for_all_time(artifact: Artifact) -> None:
     library = RecordingLibrary(artifact.folder / KERNELS)
-    engine = Engine(artifact, max_num_seqs=2, library=library)
+    limits = {"enable_prefix_caching": False, "num_speculative_tokens": 0}
+    engine = Engine(artifact, max_num_seqs=2, library=library, **limits)
     runs = tuple(run(engine, Workload(2, 300, 4), library.take_calls) for _ in range(2))
     plan = artifact.manifest.plan
     result = profile(plan, runs, RATES)

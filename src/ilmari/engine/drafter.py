@@ -11,11 +11,14 @@ LONGEST, SHORTEST = 4, 2
 MEMORY = 0.25
 """The last draft's part in the average of what was accepted."""
 
-PAYS = 0.2
+PAYS = 0.3
 """The average share of accepted tokens from which on drafting pays."""
 
 PAUSE = 32
 """Tokens without a draft after the average has fallen below."""
+
+AHEAD = 2
+"""A draft is at most this much longer than what was accepted of the one before."""
 
 
 class Drafter:
@@ -24,7 +27,8 @@ class Drafter:
     def __init__(self) -> None:
         self._after: dict[tuple[int, ...], int] = {}  # some tokens, and where they last went on
         self._seen = 0
-        self._accepted = 0.5
+        self._share = 0.5
+        self._longest = AHEAD
         self._paused_until = 0
 
     def draft(self, tokens: list[int], count: int) -> list[int]:
@@ -37,15 +41,16 @@ class Drafter:
             if start is not None:
                 # What repeats may run into itself: of "abcabcab" the draft is "cabc", whatever its length.
                 period = len(tokens) - start
-                return [tokens[start + index % period] for index in range(count)]
+                return [tokens[start + index % period] for index in range(min(count, self._longest))]
         return []
 
     def judge(self, drafted: Many[int], accepted: int, tokens: int) -> None:
         """Take in how many of a draft's tokens were right; the sequence has `tokens` tokens now."""
-        self._accepted += MEMORY * (accepted / len(drafted) - self._accepted)
-        if self._accepted < PAYS:
+        self._longest = accepted + AHEAD
+        self._share += MEMORY * (accepted / len(drafted) - self._share)
+        if self._share < PAYS:
             self._paused_until = tokens + PAUSE
-            self._accepted = PAYS  # the next draft has to be a good one
+            self._share = PAYS  # the next draft has to be a good one
 
     def _learn(self, tokens: list[int]) -> None:
         """All runs of tokens that something follows."""

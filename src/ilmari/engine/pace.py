@@ -6,7 +6,7 @@ from statistics import median
 STRETCH = 2.5
 """A step with a part of a prompt may take this many times as long as one of replies alone."""
 
-FIRST = 16
+FIRST = 8
 """Rows of a step before there are measurements."""
 
 WINDOW = 8
