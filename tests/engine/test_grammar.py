@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from checkpoints import TINY_SIZES
 
-from ilmari import LLM, SamplingParams
+from ilmari import LLM, SamplingParams, StructuredOutputs
 from ilmari.checkpoint.tokenizer import tokenizer_files
 from ilmari.engine.grammar import Grammars
 from ilmari.engine.grammar_limits import MAX_WRITTEN_OUT, written_out
-from ilmari.engine.sampling_params import StructuredOutputs
 from ilmari.errors import RequestError
 from ilmari.model.tokenizer import Tokenizer
 

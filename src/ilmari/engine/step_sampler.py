@@ -44,7 +44,10 @@ class StepSampler:
         return Grammars(Tokenizer.load(self._tokenizer_folder))
 
     def begin(self, logits: NDArray[np.float32], owners: Many[Sequence]) -> None:
-        """Take a step's logits float32 [rows, vocab], valid until the next call; `owners`: the sequence of each row."""
+        """Take a step's logits float32 [rows, vocab], valid until the next call; `owners`: the sequence of each row.
+
+        Each row lies as kernels are given arrays, and is left as it is.
+        """
         assert len(logits) == len(owners)
         self._logits = logits
 
