@@ -198,6 +198,14 @@ def test_engine_that_refuses(client: TestClient, engine: FakeEngine) -> None:
         assert (response.status_code, response.json()["error"]["message"]) == (400, "No.")
 
 
+def test_our_own_mistakes(client: TestClient, engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.reply = 3  # type: ignore[assignment]
+    response = client.post(URL, json=BODY)
+    assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
+    assert "TypeError" not in response.text
+    assert '"status": 500' in capsys.readouterr().err
+
+
 def test_body_is_bounded(client: TestClient) -> None:
     response = client.post(URL, content=b'{"prompt": "' + b"a" * (4 << 20) + b'"}')
     assert response.status_code == 413

@@ -85,7 +85,7 @@ def serve_command(
     ] = False,
     threads: Threads = None,
 ) -> None:
-    """Serve models over OpenAI's API until SIGTERM or Ctrl-C; see docs/serving.md."""
+    """Serve models over OpenAI's API."""
     names = served_model_name or []
     if names and (len(model) > 1 or _split(model[0])[0]):
         raise ConfigError("--served-model-name is for one --model DIR; name several with --model NAME=DIR.")

@@ -11,6 +11,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ilmari.server.errors import as_api_error
 from ilmari.server.exchange import Exchange
 from ilmari.server.limits import MAX_NAME_CHARS
 from ilmari.server.metrics import Metrics
@@ -51,6 +52,10 @@ class AccessLog:
         try:
             with self._metrics.in_flight.track_inprogress():
                 await self._app(scope, receive, noting)
+        except Exception as error:
+            if status != GONE:
+                raise
+            await as_api_error(error).response(scope, receive, noting)
         finally:
             self._metrics.responses.labels(str(status)).inc()
             print(_line(scope, exchange, status), file=sys.stderr, flush=True)

@@ -110,10 +110,10 @@ def _validation_error(error: RequestValidationError) -> ApiError:
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Make `app` answer every exception in this form."""
+    """Make `app` answer what it expects to go wrong in this form; `AccessLog` answers the rest."""
 
     async def answer(_: Request, error: Exception) -> Response:
         return as_api_error(error).response
 
-    for kind in (ApiError, IlmariError, EngineDead, RequestValidationError, HTTPException, Exception):
+    for kind in (ApiError, IlmariError, EngineDead, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)
