@@ -137,6 +137,7 @@ class Engine:
             rng=make_rng(params.seed),
             cache_salt=cache_salt,
             rules=self._sampler.rules(params, prompt, stop_ids),
+            prompt_logprobs=[] if params.prompt_logprobs is None else [None],
         )
 
     def _check_prompt(self, prompt: Many[int], limit: int) -> None:
@@ -188,36 +189,48 @@ class Engine:
             return []
         logits = self._runner.forward(make_batch(work, tile_tokens(self.config.q_per_kv)), self.cache)
         self._sampler.begin(logits, [item.sequence for item in work for _ in range(item.outputs)])
-        row = 0
+        gained, row = [], 0
         for item in work:
-            self._extend(item, row)
+            if self._extend(item, row):
+                gained.append(item.sequence)
             row += item.outputs
         replies = sum(item.rows for item in work if item.is_reply)
         self._scheduler.pace.take(replies, sum(item.rows for item in work) - replies, time.perf_counter() - began)
-        return [item.sequence for item in work if item.outputs]
+        return gained
 
-    def _extend(self, item: Work, row: int) -> None:
-        """Take in a sequence's part of a step, whose logits start at `row`."""
-        sequence, accepted, end = item.sequence, 0, None
-        for place in range(item.outputs):
+    def _extend(self, item: Work, row: int) -> bool:
+        """Take in a sequence's part of a step, whose logits start at `row`; whether it gained tokens."""
+        sequence = item.sequence
+        after = sequence.computed + item.rows - item.outputs + 1
+        known = sequence.tokens[after : after + item.outputs]
+        sequence.prompt_logprobs += [self._sampler.score(row + at, sequence, token) for at, token in enumerate(known)]
+        sequence.computed += item.count
+        draws = len(known) < item.outputs
+        end = self._draw(item, row + len(known)) if draws else None
+        self._scheduler.keep(sequence)
+        if end:
+            self.finish(sequence, end)
+        return draws
+
+    def _draw(self, item: Work, row: int) -> FinishReason | None:
+        """Draw a token by the logits at `row`, and one more while it is the drafted one; why the last one ends it."""
+        sequence, accepted = item.sequence, 0
+        for draft in (*item.drafts, None):
             try:
-                token = self._sampler.draw(row + place, sequence)
+                token = self._sampler.draw(row + accepted, sequence)
             except ArtifactError:
                 self.finish(sequence, "abort")
                 raise
             sequence.tokens.append(token)
-            end = sequence.end
-            if end or item.drafts[place : place + 1] != (token,):
+            if sequence.end or token != draft:
                 break
             accepted += 1
         if item.drafts:
             sequence.drafter.judge(item.drafts, accepted, len(sequence.tokens))
             self._draft_tokens += len(item.drafts)
             self._accepted_tokens += accepted
-        sequence.computed += item.count + accepted
-        self._scheduler.keep(sequence)
-        if end:
-            self.finish(sequence, end)
+        sequence.computed += accepted
+        return sequence.end
 
     def finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End a sequence now, running or waiting, and free its blocks."""

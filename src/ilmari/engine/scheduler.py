@@ -126,8 +126,8 @@ class Scheduler:
             self.running.append(sequence)
 
     def _find(self, sequence: Sequence) -> list[int]:
-        """Blocks that hold its beginning; its last token is always computed, as its logits are wanted."""
-        if not self._caching:
+        """Blocks that hold its beginning; tokens whose logits are wanted, the last one among them, are computed."""
+        if not self._caching or sequence.params.prompt_logprobs is not None:
             return []
         return self._pool.find(sequence.chain.names(sequence.tokens, (len(sequence.tokens) - 1) // BLOCK_SIZE))
 
@@ -162,7 +162,7 @@ def divide(prompts: Many[Sequence], room: int) -> list[Work]:
         counts[sequence] += count
         room -= count
     return [
-        Work(sequence, counts[sequence], outputs=int(counts[sequence] == sequence.pending))
+        Work(sequence, counts[sequence], outputs=sequence.outputs(counts[sequence]))
         for sequence in prompts
         if counts[sequence]
     ]

@@ -68,3 +68,11 @@ class Sequence:
         if self.tokens[-1] in self.stop_ids:
             return "stop"
         return "length" if len(self.tokens) == self.max_len else None
+
+    def outputs(self, count: int) -> int:
+        """For how many of the next `count` tokens, the last ones, logits are wanted: the last known token's, and those
+        by which the prompt's next tokens are to be scored."""
+        end = self.computed + count
+        if 0 < len(self.prompt_logprobs) < self.prompt_len:
+            return max(0, end - max(self.computed, len(self.prompt_logprobs) - 1))
+        return int(end == len(self.tokens))
