@@ -54,6 +54,7 @@ MANIFEST = Manifest(
     target=Target("x86-64", "x86_64", ()),
     max_prompt_len=32,
     max_seq_len=64,
+    throughput=True,
     tp=1,
     files=(),
 )

@@ -64,6 +64,10 @@ def serve_command(
         int, typer.Option(min=0, help="The most replies that wait beyond those; then 429.")
     ] = MAX_NUM_QUEUED_REQS,
     enable_prefix_caching: Annotated[bool, typer.Option(help="Compute what prompts begin with in common once.")] = True,
+    num_speculative_tokens: Annotated[
+        int | None,
+        typer.Option(min=0, help="The most tokens to guess from a reply's own text in a step; 0 guesses none."),
+    ] = None,
     kv_cache_dtype: Annotated[
         KvCacheDtype, typer.Option(help="Must be what the artifact was compiled for.")
     ] = KvCacheDtype.AUTO,
@@ -124,6 +128,7 @@ def serve_command(
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
         enable_prefix_caching=enable_prefix_caching,
+        num_speculative_tokens=num_speculative_tokens,
     )
     serve(options, models, engine)
 

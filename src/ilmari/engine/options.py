@@ -13,7 +13,6 @@ class EngineOptions:
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
     kv_cache_memory_bytes: int | None = None
-    throughput: bool | None = None
     enable_prefix_caching: bool | None = None
     num_speculative_tokens: int | None = None
 

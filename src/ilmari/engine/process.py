@@ -76,7 +76,7 @@ def _serve(connection: socket.socket, inbox: Inbox) -> None:
     try:
         artifact = Artifact.load(Path(os.fsdecode(start.folder)))
         tokenizer = Tokenizer.load(artifact.folder / TOKENIZER)
-        engine = Engine(artifact, **start.options.given)
+        engine = Engine(artifact, throughput=artifact.manifest.throughput, **start.options.given)
     except IlmariError as error:
         sentence = str(error).encode(errors="backslashreplace").decode()  # a path may be no Unicode
         connection.sendall(frame(Failed(type(error).__name__, sentence)))
