@@ -145,7 +145,7 @@ def test_structured_outputs(client: TestClient, engine: FakeEngine, asked: dict[
         {"messages": [{"role": "user", "content": "x", "name": "me"}]},
         {"messages": [{"role": "user", "content": "\ud800"}]},
         {"messages": [{"role": "user", "content": "x" * (MAX_PROMPT_LEN + 1)}]},
-        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"tools": [{"type": "function", "function": {"name": "f f"}}]},
         {"tool_choice": "auto"},
         {"n": 0},
         {"n": 129},

@@ -67,7 +67,7 @@ def test_what_is_read() -> None:
         ([F], {"type": "function", "function": {"name": ["f"]}}, "name of one of the tools"),
         ([F], {"type": "function", "function": "f"}, "tool_choice.function is of type str"),
         ([F], CODE, "tool_choice must be"),
-        ([], "required", "tool_choice must be"),
+        ([], "required", "tool_choice needs tools"),
     ],
 )
 def test_what_is_refused(tools: Any, choice: Any, named: str) -> None:

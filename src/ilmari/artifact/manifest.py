@@ -56,8 +56,8 @@ class FileRecord:
 class Manifest:
     """Everything that decides whether and how an artifact can run; lengths are in tokens.
 
-    quantization: how int8 weights came about; None where weights are floats. throughput: a server's steps are to be long,
-    which is the most in all, rather than such that no running reply waits.
+    quantization: how int8 weights came about; None where weights are floats. throughput: a server's steps are to be
+    long, for the most tokens in all, rather than such that no running reply waits.
     """
 
     schema_version: int

@@ -96,10 +96,11 @@ def _function(value: Any, field: str) -> Function:
 
 
 def _choice(value: Any, functions: Mapping[str, Function], interpreter: bool) -> Any:
-    offered = bool(functions or interpreter)
-    if value in (None, "auto", "none"):
-        return value or "auto"
-    if value == "required" and offered:
+    if value is None:
+        return "auto"
+    if not functions and not interpreter:
+        raise RequestError("tool_choice needs tools; give some, or leave it out.")
+    if value in ("auto", "none", "required"):
         return value
     if value == {"type": "code_interpreter"} and interpreter:
         return INTERPRETER_NAME
@@ -109,7 +110,7 @@ def _choice(value: Any, functions: Mapping[str, Function], interpreter: bool) ->
             return functions[name]
         raise RequestError("tool_choice.function.name must be the name of one of the tools.")
     raise RequestError(
-        'tool_choice must be "auto", "none", "required" (with tools), {"type": "function", "function": {"name": ...}} '
+        'tool_choice must be "auto", "none", "required", {"type": "function", "function": {"name": ...}} '
         'or {"type": "code_interpreter"}, of a tool that is offered.'
     )
 
