@@ -3,7 +3,7 @@
 import sys
 from importlib.metadata import version
 
-from benchmarks.peers.worker import serve
+from benchmarks.peers.worker import serve_workloads
 from benchmarks.peers.workload import Speed, Workload, run_steps
 from ilmari import LLM, SamplingParams
 
@@ -20,7 +20,7 @@ def main() -> None:
             engine.step()
         return speed
 
-    serve(measure, {name: version(name) for name in ("ilmari", "apache-tvm")})
+    serve_workloads(measure, {name: version(name) for name in ("ilmari", "apache-tvm")})
 
 
 if __name__ == "__main__":

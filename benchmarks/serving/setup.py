@@ -1,0 +1,83 @@
+"""What the parts of the benchmark need: folders, threads, and everything that is started and must be ended."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import setup_ilmari
+from benchmarks.serving.rounds import Cases
+from benchmarks.serving.servers import Server, ilmari_server
+
+NO_DRAFTS = ("--num-speculative-tokens", "0")
+DEMO = "smollm2-135m-int8-tp1-1024-2048"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure that must be reached; `least`: it must not be below, else not above."""
+
+    what: str
+    bar: float
+    measured: float
+    least: bool
+
+    @property
+    def met(self) -> bool:
+        return self.measured >= self.bar if self.least else self.measured <= self.bar
+
+
+@dataclass(frozen=True)
+class Setup:
+    """artifacts: of the 1.8B shape, by scheme; those that are not given are compiled in the cache.
+
+    flags: more of `ilmari serve`'s. Servers and workers that the parts start end with the stack.
+    """
+
+    cache: Path
+    artifacts: Mapping[str, Path]
+    schemes: Sequence[str]
+    threads: int
+    flags: Sequence[str] = ()
+    stack: ExitStack = field(default_factory=ExitStack)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def artifact(self, scheme: str) -> Path:
+        return self.artifacts.get(scheme) or setup_ilmari.artifact(self.cache, scheme)
+
+    @cached_property
+    def demo(self) -> Path:
+        """The demo's artifact: a small model that has learnt to read."""
+        folder = self.cache / "demo"
+        if not (folder / DEMO).exists():
+            command = [sys.executable, "-m", "ilmari", "demo", "--keep", str(folder), "--max-tokens", "1"]
+            subprocess.run(command, check=True)
+        return folder / DEMO
+
+    def serve(self, artifact: Path, *flags: str) -> Server:
+        """`ilmari serve` until the part ends."""
+        return self.started(ilmari_server(artifact, [*flags, *self.flags], self.threads))
+
+    def started(self, closable: Any) -> Any:
+        """The same, closed when the part ends."""
+        return self.stack.enter_context(closing(closable))
+
+
+@dataclass(frozen=True)
+class Part:
+    """cases: starts what is to be measured; bars: what the figures (best and median by case, who and name) must reach."""
+
+    cases: Callable[[Setup], Cases]
+    bars: Callable[[Mapping[str, Any]], list[Bar]]
+
+
+def vocab_size(artifact: Path) -> int:
+    """Of an artifact's model."""
+    return int(json.loads((artifact / "manifest.json").read_text())["model"]["vocab_size"])
