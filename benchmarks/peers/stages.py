@@ -39,16 +39,13 @@ OURS = "ilmari"
 
 def ilmari(scheme: str, setup: Setup) -> Engine:
     artifact = setup.artifacts.get(scheme) or setup_ilmari.artifact(setup.cache, scheme)
-    return Worker(
-        sys.executable, "benchmarks.peers.ilmari_engine", [str(artifact)], {"ILMARI_NUM_THREADS": str(setup.threads)}
-    )
+    threads = {"ILMARI_NUM_THREADS": str(setup.threads)}
+    return Worker(sys.executable, "benchmarks.peers.ilmari_engine", [str(artifact)], threads)
 
 
 def llama_cpp(file_type: str, setup: Setup) -> Engine:
-    program, model = (
-        setup_llama_cpp.program(setup.cache, setup_llama_cpp.BENCH),
-        setup_llama_cpp.model(setup.cache, file_type),
-    )
+    program = setup_llama_cpp.program(setup.cache, setup_llama_cpp.BENCH)
+    model = setup_llama_cpp.model(setup.cache, file_type)
     return LlamaCpp(program, model, setup.threads, setup_llama_cpp.VERSION)
 
 

@@ -14,7 +14,7 @@ from benchmarks.serving.visit import Visit
 
 MEMORY_MARGIN = 16 << 20
 """Bytes that a process may be larger than after the warm-up. Python and the C library keep what they have freed, so
-some growth is none of a leak's; of tens of thousands of requests, a few hundred bytes lost by each would exceed this."""
+some growth is none of a leak's; a few hundred bytes lost by each of tens of thousands of requests would exceed this."""
 DISTINCT = 5  # examples of what is wrong, in a result
 
 
@@ -88,16 +88,12 @@ def _logged(siege: Siege) -> Iterable[Any]:
         lines[entry["request_id"]].append(entry["status"])
     for each in siege.visits:
         statuses = lines.get(each.request_id, [])
-        if each.end == "left":
-            wrong = len(statuses) > 1
-        else:
-            wrong = statuses != [each.status]
-        if wrong:
+        if len(statuses) > 1 if each.end == "left" else statuses != [each.status]:
             yield f"{_brief(each)}: logged with {statuses}"
 
 
 def _busy(siege: Siege) -> Iterable[Any]:
-    return (f"{name} is {value:g}" for name, value in siege.idle.items() if name in AT_REST and value > AT_REST[name])
+    return (f"{name} is {siege.idle[name]:g}" for name in AT_REST if siege.idle[name])
 
 
 def _grown(siege: Siege) -> Iterable[Any]:
@@ -132,12 +128,13 @@ def killed_in_flight(visits: Sequence[Visit], kill: Kill) -> Counter[str]:
     )
 
 
-AT_REST: Mapping[str, float] = {
-    "ilmari:num_requests_running": 0,
-    "ilmari:num_requests_waiting": 0,
-    "ilmari:kv_cache_usage_perc": 0,
-    "ilmari:http_requests_in_flight": 1,  # the question itself
-}
+AT_REST = (
+    "ilmari:num_requests_running",
+    "ilmari:num_requests_waiting",
+    "ilmari:kv_cache_usage_perc",
+    "ilmari:http_requests_in_flight",
+)
+"""Metrics that are 0 when nobody asks."""
 CHECKS: Mapping[str, Callable[[Siege], Iterable[Any]]] = {
     "every request is answered, wholly and once, and to its question": _unanswered,
     "good requests get 200 or 429, mistakes 4xx, and 503 only while the engine is away": _statuses,
@@ -161,4 +158,5 @@ def access_log(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def _brief(visit: Visit) -> str:
-    return f"{visit.request_id} ({visit.question.kind}, {visit.question.manner}): {visit.status} {visit.end} {visit.detail}"
+    question = visit.question
+    return f"{visit.request_id} ({question.kind}, {question.manner}): {visit.status} {visit.end} {visit.detail}"

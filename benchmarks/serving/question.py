@@ -43,7 +43,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Limits:
-    """Of the model that is asked: tokens of prompt and reply together, and its vocabulary. tools: whether it has any."""
+    """Of the model that is asked: tokens of prompt and reply together, its vocabulary, and whether it takes tools."""
 
     max_len: int
     vocab_size: int

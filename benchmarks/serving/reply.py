@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Reply:
     def gaps(self) -> list[tuple[float, float]]:
         """When each wait between arrivals began and ended (ITL)."""
         times = [time for time, _ in self.arrivals]
-        return list(zip(times, times[1:], strict=False))
+        return list(itertools.pairwise(times))
 
     @property
     def decode_tok_s(self) -> float:

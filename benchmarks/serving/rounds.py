@@ -37,13 +37,13 @@ def summary(rounds: Sequence[Round]) -> dict[str, Any]:
     """Best, median and worst of every figure."""
     return {
         case: {
-            name: {figure: _picks(rounds, case, name, figure) for figure in figures} for name, figures in who.items()
+            name: {figure: _picks([each[case][name][figure] for each in rounds], figure) for figure in figures}
+            for name, figures in measured.items()
         }
-        for case, who in rounds[0].items()
+        for case, measured in rounds[0].items()
     }
 
 
-def _picks(rounds: Sequence[Round], case: str, name: str, figure: str) -> dict[str, float]:
-    values = [each[case][name][figure] for each in rounds]
-    worst, *_, best = sorted(values * 2, reverse=not figure.endswith(MORE_IS_BETTER))
-    return {"best": best, "median": statistics.median(values), "worst": worst}
+def _picks(values: Sequence[float], figure: str) -> dict[str, float]:
+    best, worst = (max, min) if figure.endswith(MORE_IS_BETTER) else (min, max)
+    return {"best": best(values), "median": statistics.median(values), "worst": worst(values)}

@@ -72,7 +72,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Part:
-    """cases: starts what is to be measured; bars: what the figures (best and median by case, who and name) must reach."""
+    """cases: starts what is to be measured; bars: what figures must reach, as `rounds.summary` gives them."""
 
     cases: Callable[[Setup], Cases]
     bars: Callable[[Mapping[str, Any]], list[Bar]]

@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.checks import MEMORY_MARGIN, Siege, check_all, killed_in_flight
+from benchmarks.serving.checks import AT_REST, MEMORY_MARGIN, Siege, check_all, killed_in_flight
 from benchmarks.serving.client import Address, fetch
 from benchmarks.serving.crowd import Crowd
 from benchmarks.serving.killer import Kill, kill_at
@@ -99,12 +99,11 @@ async def _sample(server: Server, samples: list[dict[str, Any]], began: float, i
 
 
 async def _rest(address: Address) -> dict[str, float]:
-    """/metrics as soon as nothing runs, or when it has not come to rest for long."""
+    """/metrics as soon as nobody is being answered, or when the server does not come to rest."""
     deadline = time.monotonic() + REST_S
     while True:
         metrics = await read_metrics(address)
-        busy = metrics["ilmari:num_requests_running"] + metrics["ilmari:num_requests_waiting"]
-        if not busy or time.monotonic() > deadline:
+        if not any(metrics[name] for name in AT_REST) or time.monotonic() > deadline:
             return {name: value for name, value in metrics.items() if "_bucket" not in name and "_created" not in name}
         await asyncio.sleep(0.1)
 
@@ -130,12 +129,15 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="an artifact")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--kill", type=int, default=0, metavar="N", help="kill the engine N times")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="where the server's log is kept")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args(words)
-    with tempfile.NamedTemporaryFile(suffix=".log") as log:
-        with closing(ilmari_server(arguments.model, FLAGS, log=log)) as server:
-            seconds = 60 * arguments.minutes
-            result = asyncio.run(besiege(server, arguments.model, seconds, arguments.kill, Path(log.name)))
+    seconds = 60 * arguments.minutes
+    with (
+        arguments.log.open("w+") if arguments.log else tempfile.NamedTemporaryFile(suffix=".log") as log,
+        closing(ilmari_server(arguments.model, FLAGS, log=log)) as server,
+    ):
+        result = asyncio.run(besiege(server, arguments.model, seconds, arguments.kill, Path(log.name)))
     name = "killed" if arguments.kill else "steady"
     kept = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     arguments.output.write_text(json.dumps(kept | {name: result}, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Tokens a second, TTFT and ITL at 1, 4 and 16 clients, beside llama.cpp's server and OpenVINO's continuous batching."""
+"""Tokens a second, TTFT and ITL of 1, 4 and 16 clients, beside llama.cpp's server and OpenVINO's batching."""
 
 from __future__ import annotations
 
