@@ -6,10 +6,11 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.serving.client import Address, fetch
+from benchmarks.serving.crowd import Crowd
 from benchmarks.serving.processes import engine_of
 from benchmarks.serving.servers import Server
 
@@ -27,13 +28,13 @@ class Kill:
     in_flight: frozenset[str]
 
 
-async def kill_engine(server: Server, in_flight: Callable[[], frozenset[str]]) -> Kill:
+async def kill_engine(server: Server, crowd: Crowd) -> Kill:
     """Kill it while somebody is being answered, and wait until it is back."""
     pid = engine_of(server.pid)
     assert pid is not None
-    while not in_flight():
+    while not crowd.in_flight:
         await asyncio.sleep(POLL_S)
-    victims, began = in_flight(), time.monotonic()
+    victims, began = crowd.in_flight, time.monotonic()
     os.kill(pid, signal.SIGKILL)
     while engine_of(server.pid) in (pid, None) or not await _ready(server.address):
         if time.monotonic() - began > BACK_S:
@@ -42,12 +43,12 @@ async def kill_engine(server: Server, in_flight: Callable[[], frozenset[str]]) -
     return Kill(began, time.monotonic(), victims)
 
 
-async def kill_at(times: Sequence[float], server: Server, in_flight: Callable[[], frozenset[str]]) -> list[Kill]:
+async def kill_at(times: Sequence[float], server: Server, crowd: Crowd) -> list[Kill]:
     """A kill at each of these times of the monotonic clock, or as soon as the engine is back from the one before."""
     kills = []
     for when in times:
         await asyncio.sleep(max(0.0, when - time.monotonic()))
-        kills.append(await kill_engine(server, in_flight))
+        kills.append(await kill_engine(server, crowd))
     return kills
 
 

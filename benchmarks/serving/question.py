@@ -43,9 +43,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Limits:
-    """Of the model that is asked: tokens of prompt and reply together, its vocabulary, and whether it takes tools."""
+    """Of the model that is asked: tokens of prompt and reply together, and of a prompt; whether it takes tools."""
 
     max_len: int
+    max_prompt_len: int
     vocab_size: int
     tools: bool
 
@@ -122,6 +123,17 @@ def known_questions(limits: Limits) -> list[Question]:
             known=number,
         )
         for number in range(KNOWN)
+    ]
+
+
+def filling_questions(limits: Limits, running: int) -> list[Question]:
+    """Prompts that together use as many blocks of the KV cache as that many replies of full length."""
+    rng = random.Random(1)
+    length = min(limits.max_prompt_len, limits.max_len - 1)
+    count = -(-running * limits.max_len // length)
+    prompts = [[rng.randrange(3, limits.vocab_size) for _ in range(length)] for _ in range(count)]
+    return [
+        Question("filling", COMPLETIONS, {"prompt": prompt, "max_tokens": 1, "ignore_eos": True}) for prompt in prompts
     ]
 
 

@@ -24,9 +24,8 @@ from benchmarks.serving.crowd import Crowd
 from benchmarks.serving.killer import Kill, kill_at
 from benchmarks.serving.metrics_page import read_metrics
 from benchmarks.serving.processes import anonymous_bytes, engine_of
-from benchmarks.serving.question import Limits, known_questions
+from benchmarks.serving.question import Limits, filling_questions, known_questions
 from benchmarks.serving.servers import Server, ilmari_server
-from benchmarks.serving.setup import vocab_size
 from ilmari.bench.machine import provenance
 
 RESULTS = Path(__file__).parents[1] / "results" / "soak.json"
@@ -44,7 +43,13 @@ async def limits_of(address: Address, artifact: Path) -> Limits:
     _, models = await fetch(address, "/v1/models")
     _, schema = await fetch(address, "/openapi.json")
     fields = json.loads(schema)["components"]["schemas"]["ChatRequest"]["properties"]
-    return Limits(json.loads(models)["data"][0]["max_model_len"], vocab_size(artifact), "tools" in fields)
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    return Limits(
+        max_len=json.loads(models)["data"][0]["max_model_len"],
+        max_prompt_len=manifest["max_prompt_len"],
+        vocab_size=manifest["model"]["vocab_size"],
+        tools="tools" in fields,
+    )
 
 
 def memory(server: Server) -> dict[str, int]:
@@ -60,20 +65,24 @@ async def besiege(server: Server, artifact: Path, seconds: float, kills: int, lo
     right = {}
     for question in known_questions(limits):
         right[question.known or 0] = (await crowd.ask(question)).text
+    for question in filling_questions(limits, RUNNING):
+        await crowd.ask(question)
     began = time.monotonic()
     warm = min(WARM_UP * seconds, LONGEST_WARM_UP_S)
-    await crowd.besiege(began + warm)
+    # What starting an engine again takes is part of the warm-up too.
+    times = [began + warm + (seconds - warm) * (number - 0.5) / kills for number in range(kills)]
+    times[:1] = [began + warm / 2] * bool(kills)
+    _, done = await asyncio.gather(crowd.besiege(began + warm), kill_at(times[:1], server, crowd))
     first = memory(server)
-    times = [began + warm + (seconds - warm) * (number + 0.5) / kills for number in range(kills)]
-    killing = asyncio.create_task(kill_at(times, server, lambda: crowd.in_flight))
+    killing = asyncio.create_task(kill_at(times[1:], server, crowd))
     samples: list[dict[str, Any]] = []
     sampling = asyncio.create_task(_sample(server, samples, began, seconds / SAMPLES))
     await crowd.besiege(began + seconds)
     sampling.cancel()
-    done = await killing
+    done += await killing
     idle = await _rest(server.address)
     last = memory(server)
-    pairs = {name: (first[name], last[name]) for name in first}
+    pairs = {name: (first[name], last[name]) for name in first if not (kills and name == "engine")}
     siege = Siege(crowd.visits, right, done, pairs, idle, log)
     checks = check_all(siege)
     return {

@@ -43,7 +43,7 @@ def openvino(setup: Setup) -> Contestant:
     python, model = setup_openvino.python(setup.cache), setup_openvino.int8_model(setup.cache)
     properties = json.dumps({"INFERENCE_NUM_THREADS": setup.threads})
     worker = setup.started(Worker(python, "benchmarks.serving.openvino_batching", [str(model), properties], {}))
-    setup.versions |= worker.versions
+    setup.versions.update(worker.versions)
     return InWorker(worker)
 
 
