@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.serving import setup_demo
 from benchmarks.serving.closed_loop import ask
 from benchmarks.serving.processes import awake, pause
 from benchmarks.serving.reply import Reply
@@ -37,7 +38,8 @@ def _ask(server: Server, seed: int) -> tuple[Reply, str]:
 
 
 def _cases(setup: Setup) -> Cases:
-    servers = {"drafts": setup.serve(setup.demo), "none": setup.serve(setup.demo, *NO_DRAFTS)}
+    demo = setup_demo.artifact(setup.cache)
+    servers = {"drafts": setup.serve(demo), "none": setup.serve(demo, *NO_DRAFTS)}
     for server in servers.values():
         pause(server.pid)
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,6 @@ from benchmarks.serving.rounds import Cases
 from benchmarks.serving.servers import Server, ilmari_server
 
 NO_DRAFTS = ("--num-speculative-tokens", "0")
-DEMO = "smollm2-135m-int8-tp1-1024-2048"
 
 
 @dataclass(frozen=True)
@@ -51,15 +47,6 @@ class Setup:
 
     def artifact(self, scheme: str) -> Path:
         return self.artifacts.get(scheme) or setup_ilmari.artifact(self.cache, scheme)
-
-    @cached_property
-    def demo(self) -> Path:
-        """The demo's artifact: a small model that has learnt to read."""
-        folder = self.cache / "demo"
-        if not (folder / DEMO).exists():
-            command = [sys.executable, "-m", "ilmari", "demo", "--keep", str(folder), "--max-tokens", "1"]
-            subprocess.run(command, check=True)
-        return folder / DEMO
 
     def serve(self, artifact: Path, *flags: str) -> Server:
         """`ilmari serve` until the part ends."""

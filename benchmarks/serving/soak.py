@@ -1,6 +1,6 @@
 """Besieges a server with mixed traffic at twice its capacity, and checks that nothing is lost, leaked or mixed up.
 
-    python -m benchmarks.serving.soak --model DIR [--minutes 30] [--kill 20] [--output FILE]
+    python -m benchmarks.serving.soak [--model DIR] [--minutes 30] [--kill 20] [--output FILE]
 
 With --kill the engine's process is killed so many times meanwhile. Exits with 1 if anything does not hold.
 """
@@ -18,6 +18,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers import cache
+from benchmarks.serving import setup_demo
 from benchmarks.serving.checks import AT_REST, MEMORY_MARGIN, Siege, check_all, killed_in_flight
 from benchmarks.serving.client import Address, fetch
 from benchmarks.serving.crowd import Crowd
@@ -135,18 +137,20 @@ def _kill(crowd: Crowd, kill: Kill) -> dict[str, Any]:
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="an artifact")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="an artifact; the demo model by default")
+    parser.add_argument("--cache", type=Path, default=cache.DEFAULT, help="where the demo model is, or is put")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--kill", type=int, default=0, metavar="N", help="kill the engine N times")
     parser.add_argument("--log", type=Path, metavar="FILE", help="where the server's log is kept")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args(words)
+    model = arguments.model or setup_demo.artifact(arguments.cache.resolve())
     seconds = 60 * arguments.minutes
     with (
         arguments.log.open("w+") if arguments.log else tempfile.NamedTemporaryFile(suffix=".log") as log,
-        closing(ilmari_server(arguments.model, FLAGS, log=log)) as server,
+        closing(ilmari_server(model, FLAGS, log=log)) as server,
     ):
-        result = asyncio.run(besiege(server, arguments.model, seconds, arguments.kill, Path(log.name)))
+        result = asyncio.run(besiege(server, model, seconds, arguments.kill, Path(log.name)))
     name = "killed" if arguments.kill else "steady"
     kept = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     arguments.output.write_text(json.dumps(kept | {name: result}, indent=2) + "\n")
