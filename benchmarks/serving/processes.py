@@ -36,15 +36,20 @@ def anonymous_bytes(pid: int) -> int:
 
 
 def pause(pid: int) -> None:
-    """Stop it and all that it started: no CPU time until `awake`."""
+    """Stop it and all that it started: no CPU time until `resume`."""
     for member in family(pid):
         os.kill(member, signal.SIGSTOP)
+
+
+def resume(pid: int) -> None:
+    """Let it go on."""
+    for member in family(pid):
+        os.kill(member, signal.SIGCONT)
 
 
 @contextmanager
 def awake(pid: int) -> Iterator[None]:
     """Let a process that is paused go on for as long as the block lasts."""
-    for member in family(pid):
-        os.kill(member, signal.SIGCONT)
+    resume(pid)
     yield
     pause(pid)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.serving.client import Address
+from benchmarks.serving.processes import resume
 
 STARTED_S = 120
 ENDED_S = 60
@@ -31,12 +32,9 @@ class Server:
     def pid(self) -> int:
         return self._process.pid
 
-    @property
-    def running(self) -> bool:
-        return self._process.poll() is None
-
     def close(self) -> None:
         """Ask it to end, and insist if it does not."""
+        resume(self.pid)  # a process that is paused hears nothing
         self._process.terminate()
         try:
             self._process.wait(ENDED_S)
