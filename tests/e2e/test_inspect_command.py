@@ -36,6 +36,7 @@ def test_json(tiny_artifact: Path, tiny_checkpoint: Path) -> None:
     assert summary["precision"]["weights"].startswith(SCHEMES[scheme].weights)
     assert summary["precision"]["kv_cache"].startswith(SCHEMES[scheme].kv_cache)
     assert (summary["max_prompt_len"], summary["max_seq_len"], summary["tp"]) == (128, 256, 1)
+    assert summary["scheduling"] == "latency"
     assert (summary["runs_here"], summary["reason"]) == (True, None)
     assert "obstacle" not in summary
 

@@ -97,7 +97,6 @@ def test_the_way_past_a_refusal_works(shared: Path, name: str) -> None:
 
 
 NO_EFFECT = {
-    "frontend.model_kwargs.b2s": "nothing serves an artifact yet",
     "frontend.model_kwargs.model_arch": "models are built in",
     "backend.type": "no VACC silicon in the open, so this compiles for the CPU",
     "backend.merge_params": "layout",
@@ -138,6 +137,7 @@ def test_internlm2_golden(shared: Path, name: str, overrides: list[str], artifac
         scheme=scheme,
         output=Path("vacc_deploy") / artifact,
         notices=config.notices,
+        throughput=True,
         workers=4,
     )
     assert_notices(config.notices, NO_EFFECT)

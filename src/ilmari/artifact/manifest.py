@@ -20,7 +20,7 @@ from ilmari.kernels.scheme import SCHEMES
 from ilmari.kernels.target import Target
 from ilmari.model.config import ModelConfig
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 FILE_NAME = "manifest.json"
 MAX_BYTES = 1 << 20
 
@@ -56,7 +56,8 @@ class FileRecord:
 class Manifest:
     """Everything that decides whether and how an artifact can run; lengths are in tokens.
 
-    quantization: how int8 weights came about; None where weights are floats.
+    quantization: how int8 weights came about; None where weights are floats. throughput: a server's steps are to be long,
+    which is the most in all, rather than such that no running reply waits.
     """
 
     schema_version: int
@@ -70,6 +71,7 @@ class Manifest:
     target: Target
     max_prompt_len: PositiveInt
     max_seq_len: PositiveInt
+    throughput: bool
     tp: PositiveInt
     files: tuple[FileRecord, ...]
 

@@ -62,6 +62,7 @@ class Summary:
     reason: str | None
     max_prompt_len: int
     max_seq_len: int
+    scheduling: str
     tp: int
     kv_bytes_per_token: int
     decode: tuple[DecodeCost, ...]
@@ -94,6 +95,7 @@ def summarize(artifact: Artifact) -> Summary:
         reason=reason,
         max_prompt_len=manifest.max_prompt_len,
         max_seq_len=manifest.max_seq_len,
+        scheduling="throughput" if manifest.throughput else "latency",
         tp=manifest.tp,
         kv_bytes_per_token=manifest.plan.kv_bytes_per_token,
         decode=tuple(_decode_cost(manifest.plan, context) for context in (0, manifest.max_seq_len - 1)),

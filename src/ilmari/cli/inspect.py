@@ -111,6 +111,7 @@ def _cost(summary: Summary) -> Rows:
     return [
         ("longest prompt", f"{summary.max_prompt_len:,} tokens"),
         ("longest sequence", f"{summary.max_seq_len:,} tokens"),
+        ("served for", summary.scheduling),
         ("tensor parallel", f"{summary.tp} rank{'' if summary.tp == 1 else 's'}"),
         ("FLOPs per token", _at_contexts(summary, lambda cost: si(cost.flops_per_token, "FLOP"))),
         ("bytes read per token", _at_contexts(summary, lambda cost: si(cost.bytes_read_per_token, "B"))),

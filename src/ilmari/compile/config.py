@@ -44,7 +44,8 @@ class CompileConfig:
     `max_prompt_len` and `max_seq_len` are in tokens; `scheme` is one of `kernels.scheme.SCHEMES`; `output` is the
     artifact's folder; `notices` are sentences for the user, such as about keys that have no effect; `gptq` is None
     where weights are rounded to nearest or stay floats; `calibration` is the data set that the file names, if it names
-    one; `workers` layers are rounded and packed at a time. Relative paths are relative to the current folder.
+    one; `throughput` is how the artifact is to be served; `workers` layers are rounded and packed at a time. Relative
+    paths are relative to the current folder.
     """
 
     source: Path
@@ -57,6 +58,7 @@ class CompileConfig:
     notices: tuple[str, ...]
     gptq: Gptq | None = None
     calibration: Calibration | None = None
+    throughput: bool = False
     workers: int = 1
 
 
@@ -81,7 +83,6 @@ _WITH_ACTIVATION = {
 }
 
 _NO_EFFECT = {
-    "frontend.model_kwargs.b2s": "it sets throughput against latency in serving, and nothing serves an artifact yet",
     "frontend.model_kwargs.model_arch": "models are built in, no code or config_vacc.json of the checkpoint is used",
     "frontend.model_kwargs.align_qkv": "it aligns heads between tensor-parallel ranks, and there is one rank",
     "frontend.quantize.device": "quantization runs on the CPU",
@@ -148,6 +149,7 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
         max_seq_len=sequence,
         scheme=scheme,
         output=Path(keys.workspace.path) / keys.name,
+        throughput=bool(keys.frontend.model_kwargs.b2s),
         workers=keys.workspace.workers or 1,
         notices=_notices(keys, calibrated, calibration),
         gptq=_gptq(keys) if calibrated else None,

@@ -186,6 +186,7 @@ def _manifest(job: Job, progress: Progress) -> None:
             target=job.target,
             max_prompt_len=job.config.max_prompt_len,
             max_seq_len=job.config.max_seq_len,
+            throughput=job.config.throughput,
             tp=1,
             files=job.writer.records,
         )
