@@ -94,7 +94,7 @@ def _logged(siege: Siege) -> Iterable[Any]:
 
 
 def _busy(siege: Siege) -> Iterable[Any]:
-    return (f"{name} is {siege.idle[name]:g}" for name in AT_REST if siege.idle[name])
+    return (f"{name} is {siege.idle[name]:g}" for name, most in AT_REST.items() if siege.idle[name] > most)
 
 
 def _grown(siege: Siege) -> Iterable[Any]:
@@ -129,13 +129,13 @@ def killed_in_flight(visits: Sequence[Visit], kill: Kill) -> Counter[str]:
     )
 
 
-AT_REST = (
-    "ilmari:num_requests_running",
-    "ilmari:num_requests_waiting",
-    "ilmari:kv_cache_usage_perc",
-    "ilmari:http_requests_in_flight",
-)
-"""Metrics that are 0 when nobody asks."""
+AT_REST = {
+    "ilmari:num_requests_running": 0,
+    "ilmari:num_requests_waiting": 0,
+    "ilmari:kv_cache_usage_perc": 0,
+    "ilmari:http_requests_in_flight": 1,  # the question itself
+}
+"""Metrics when nobody else asks."""
 CHECKS: Mapping[str, Callable[[Siege], Iterable[Any]]] = {
     "every request is answered, wholly and once, and to its question": _unanswered,
     "good requests get 200 or 429, mistakes 4xx, and 503 only while the engine is away": _statuses,

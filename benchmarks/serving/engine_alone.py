@@ -14,7 +14,8 @@ from ilmari.engine.engine import Engine
 
 
 def main() -> None:
-    engine = Engine(Artifact.load(Path(sys.argv[1])), num_speculative_tokens=0)
+    artifact = Artifact.load(Path(sys.argv[1]))
+    engine = Engine(artifact, throughput=artifact.manifest.throughput, num_speculative_tokens=0)
 
     def loop(traffic: Traffic) -> list[Reply]:
         params = SamplingParams(temperature=0, max_tokens=traffic.new_tokens, ignore_eos=True)

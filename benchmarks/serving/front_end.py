@@ -22,7 +22,7 @@ OVER_HTTP, ALONE = "over HTTP", "engine alone"
 def _cases(setup: Setup) -> Cases:
     cases = {}
     for scheme in setup.schemes:
-        artifact = setup.artifact(scheme)
+        artifact = setup.artifact(scheme, throughput=True)
         threads = {"ILMARI_NUM_THREADS": str(setup.threads)}
         worker = Worker(sys.executable, "benchmarks.serving.engine_alone", [str(artifact)], threads)
         contestants = {

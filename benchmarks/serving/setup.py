@@ -32,7 +32,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Setup:
-    """artifacts: of the 1.8B shape, by scheme; those that are not given are compiled in the cache.
+    """artifacts: of the 1.8B shape, by scheme, with `-b2s` behind it for throughput; others are compiled in the cache.
 
     flags: more of `ilmari serve`'s. Servers and workers that the parts start end with the stack.
     """
@@ -45,8 +45,10 @@ class Setup:
     stack: ExitStack = field(default_factory=ExitStack)
     versions: dict[str, str] = field(default_factory=dict)
 
-    def artifact(self, scheme: str) -> Path:
-        return self.artifacts.get(scheme) or setup_ilmari.artifact(self.cache, scheme)
+    def artifact(self, scheme: str, throughput: bool = False) -> Path:
+        """One of them; throughput: served for that, at the cost of replies that wait while prompts are read."""
+        name = f"{scheme}-b2s" if throughput else scheme
+        return self.artifacts.get(name) or setup_ilmari.artifact(self.cache, name)
 
     def serve(self, artifact: Path, *flags: str) -> Server:
         """`ilmari serve` until the part ends."""

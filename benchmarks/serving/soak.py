@@ -114,7 +114,7 @@ async def _rest(address: Address) -> dict[str, float]:
     deadline = time.monotonic() + REST_S
     while True:
         metrics = await read_metrics(address)
-        if not any(metrics[name] for name in AT_REST) or time.monotonic() > deadline:
+        if all(metrics[name] <= most for name, most in AT_REST.items()) or time.monotonic() > deadline:
             return {name: value for name, value in metrics.items() if "_bucket" not in name and "_created" not in name}
         await asyncio.sleep(0.1)
 

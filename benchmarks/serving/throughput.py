@@ -27,7 +27,7 @@ BARRED = (4, 16)
 
 def ilmari(setup: Setup, scheme: str) -> Contestant:
     """Without drafts: random weights may fall into repeating themselves, and nobody else here guesses ahead."""
-    artifact = setup.artifact(scheme)
+    artifact = setup.artifact(scheme, throughput=True)
     return OverHttp(setup.serve(artifact, *NO_DRAFTS), vocab_size(artifact))
 
 
