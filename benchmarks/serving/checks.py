@@ -16,6 +16,7 @@ MEMORY_MARGIN = 32 << 20
 """Bytes that a process may be larger than after the warm-up. Python and the C library keep what they have freed, in
 holes that depend on who was served at once: a front end is seen at 100 to 114 MiB by turns. A leak has no turns: of
 half an hour's hundred thousand requests each would have to lose less than 340 bytes to stay below this."""
+MOST = 500  # characters of one
 DISTINCT = 5  # examples of what is wrong, in a result
 
 
@@ -80,7 +81,7 @@ def _changed(siege: Siege) -> Iterable[Any]:
         if each.end == "whole" and each.status == 200 and each.question.known is not None:
             right = siege.right[each.question.known]
             if each.text != right:
-                yield f"{_brief(each)}: {each.text!r}, alone {right!r}"
+                yield f"{_brief(each)}, alone {right}"
 
 
 def _logged(siege: Siege) -> Iterable[Any]:
@@ -159,5 +160,5 @@ def access_log(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def _brief(visit: Visit) -> str:
-    question = visit.question
-    return f"{visit.request_id} ({question.kind}, {question.manner}): {visit.status} {visit.end} {visit.detail}"
+    asked = f"{visit.request_id} ({visit.question.kind}, {visit.question.manner})"
+    return f"{asked}: {visit.status} {visit.end} {visit.detail} {visit.text}"[:MOST]

@@ -23,7 +23,8 @@ the question; broken: not whole, or more than one; late: nothing for too long.""
 
 @dataclass(frozen=True)
 class Visit:
-    """What became of a request; seconds of the monotonic clock. text: of its choices; detail: what is wrong with it."""
+    """What became of a request; seconds of the monotonic clock. text: of its choices, or of an error; detail: what is
+    wrong with the reply."""
 
     request_id: str
     question: Question
@@ -72,7 +73,7 @@ async def _read(exchange: Exchange, question: Question) -> tuple[End, tuple[str,
         reply = json.loads(await exchange.body())
         _require(set(reply["error"]) == {"message", "type", "param", "code"}, f"an error looks like {reply}")
         _require(exchange.status != 429 or "retry-after" in exchange.headers, "429 does not say when to come again")
-        return "whole", ()
+        return "whole", (reply["error"]["message"],)
     if not exchange.headers["content-type"].startswith("text/event-stream"):
         if question.manner == "slow":
             await asyncio.sleep(PAUSE_S)
@@ -88,7 +89,7 @@ async def _read(exchange: Exchange, question: Question) -> tuple[End, tuple[str,
             chunks.append(json.loads(event))
     if chunks and "error" in chunks[-1]:
         _require(not done, "a stream ends with an error and its end")
-        return "error", ()
+        return "error", (chunks[-1]["error"]["message"],)
     _require(done, "a stream has no end")
     return "whole", _check_stream(chunks, question)
 
