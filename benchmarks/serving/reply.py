@@ -15,7 +15,7 @@ class Reply:
     """When a reply was asked for, and when how many of its tokens came: seconds of one clock."""
 
     asked: float
-    arrivals: Sequence[tuple[float, int]]
+    arrivals: list[tuple[float, int]]
 
     @property
     def tokens(self) -> int:

@@ -16,7 +16,7 @@ def artifact(cache_folder: Path) -> Path:
     """The folder of the artifact, made by `ilmari demo` if it is not there yet."""
     folder = cache_folder / "demo"
     if not (folder / NAME).exists():
-        command = [sys.executable, "-m", "ilmari", "demo", "--keep", folder, "--max-tokens", "1"]
+        command = [sys.executable, "-m", "ilmari", "demo", "--keep", str(folder), "--max-tokens", "1"]
         subprocess.run(command, check=True, stdout=sys.stderr)
     return folder / NAME
 
