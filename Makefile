@@ -7,7 +7,7 @@ WORKERS ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscop
 CACHE ?= $(HOME)/.cache/ilmari/peers
 ROUNDS ?= 10
 
-.PHONY: demo test lint bench peers clean
+.PHONY: demo test lint bench peers load soak clean
 
 demo: .venv/installed          ## compile a small real model and ask it a question
 	$(BIN)/ilmari demo
@@ -30,6 +30,13 @@ peers: .venv/installed-test    ## beside llama.cpp and OpenVINO, each set up in 
 	$(BIN)/python -m benchmarks.peers.setup_ilmari $(CACHE)
 	$(BIN)/python -m benchmarks.peers.compare --cache $(CACHE) --rounds $(ROUNDS)
 	$(CACHE)/openvino/venv/bin/python -m benchmarks.peers.plot benchmarks/results/peers_1_8b.json benchmarks/results
+
+load: .venv/installed-test     ## the server under load, beside the peers that `make peers` set up; two hours
+	$(BIN)/python -m benchmarks.serving.load --cache $(CACHE) --rounds $(ROUNDS)
+
+soak: .venv/installed-test     ## the server under siege: 30 minutes of everything, then 6 with the engine killed 20 times
+	$(BIN)/python -m benchmarks.serving.soak --cache $(CACHE) --minutes 30
+	$(BIN)/python -m benchmarks.serving.soak --cache $(CACHE) --minutes 6 --kill 20
 
 clean:
 	rm -rf .venv build dist src/*.egg-info

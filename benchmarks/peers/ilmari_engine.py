@@ -4,7 +4,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.peers.worker import serve
+from benchmarks.peers.worker import serve_workloads
 from benchmarks.peers.workload import Speed, Workload, run_steps
 from ilmari import SamplingParams
 from ilmari.artifact.artifact import Artifact
@@ -24,7 +24,7 @@ def main() -> None:
             engine.step()
         return speed
 
-    serve(measure, {name: version(name) for name in ("ilmari", "apache-tvm")})
+    serve_workloads(measure, {name: version(name) for name in ("ilmari", "apache-tvm")})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import openvino
 import openvino_genai
 
-from benchmarks.peers.worker import serve
+from benchmarks.peers.worker import serve_workloads
 from benchmarks.peers.workload import Speed, Workload, run_steps
 
 CACHE_GB = 2
@@ -69,7 +69,7 @@ def main() -> None:
     kind, model, properties = sys.argv[1:]
     vocab_size = json.loads(Path(model, "config.json").read_text())["vocab_size"]
     measure = {"one": one, "many": many}[kind](model, vocab_size, json.loads(properties))
-    serve(measure, {name: version(name) for name in ("openvino", "openvino-genai")})
+    serve_workloads(measure, {name: version(name) for name in ("openvino", "openvino-genai")})
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.peers.workload import Speed, Workload
 
@@ -18,7 +19,7 @@ class Worker:
     def __init__(self, python: str | Path, module: str, arguments: Sequence[str], env: Mapping[str, str]) -> None:
         """Start the worker and wait until its model is loaded."""
         self._process = subprocess.Popen(
-            [python, "-m", f"benchmarks.peers.{module}", *arguments],
+            [python, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -29,8 +30,12 @@ class Worker:
 
     def measure(self, workload: Workload) -> Speed:
         """One measurement in the worker."""
-        print(json.dumps(asdict(workload)), file=self._process.stdin, flush=True)
-        return Speed(**self._answer())
+        return Speed(**self.ask(asdict(workload)))
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What the worker answers."""
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        return self._answer()
 
     def _answer(self) -> dict:
         line = self._process.stdout.readline()

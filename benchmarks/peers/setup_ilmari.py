@@ -1,4 +1,4 @@
-"""ilmari's artifacts of the model, one for each scheme.
+"""ilmari's artifacts of the model, one for each scheme, and for some one more that is served for throughput.
 
 python -m benchmarks.peers.setup_ilmari [CACHE]
 """
@@ -12,9 +12,12 @@ from benchmarks import random_checkpoint
 from benchmarks.peers import cache
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+B2S = ("--set", "frontend.model_kwargs.b2s=true")  # served for throughput
 RECIPES = {
     "w8a16": ["internlm2-chat-1_8b-int8.yaml", "--set", "frontend.quantize.type=w8a16"],
     "w8a8": ["internlm2-chat-1_8b-int8.yaml", "--set", "frontend.quantize.type=w8a8"],
+    "w8a16-b2s": ["internlm2-chat-1_8b-int8.yaml", "--set", "frontend.quantize.type=w8a16", *B2S],
+    "w8a8-b2s": ["internlm2-chat-1_8b-int8.yaml", "--set", "frontend.quantize.type=w8a8", *B2S],
     "fp16": ["internlm2-chat-1_8b-fp16.yaml"],
     "bf16": ["internlm2-chat-1_8b-fp16.yaml", "--set", "backend.dtype=bf16"],
 }

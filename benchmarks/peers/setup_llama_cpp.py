@@ -12,7 +12,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 from gguf.quants import quant_shape_to_byte_shape, quantize
 
 from benchmarks.peers import cache
@@ -29,21 +29,21 @@ OPTIONS = {
     "LLAMA_OPENSSL": "OFF",
     "LLAMA_BUILD_UI": "OFF",
 }
-TARGET = "llama-batched-bench"
+BENCH, SERVER = "llama-batched-bench", "llama-server"
 FILE_TYPES = {"Q8_0": LlamaFileType.MOSTLY_Q8_0, "F16": LlamaFileType.MOSTLY_F16}
 
 
-def program(cache_folder: Path) -> Path:
-    """The benchmark program of llama.cpp: it times prompt and decoding apart, for any number of sequences."""
+def program(cache_folder: Path, name: str) -> Path:
+    """A program of llama.cpp: `BENCH` times prompt and decoding apart, for any number of sequences; or `SERVER`."""
     folder = cache_folder / "llama.cpp"
     build = folder / "build"
-    binary = build / "bin" / TARGET
+    binary = build / "bin" / name
     if not binary.exists():
         source = _source(folder)
         options = [f"-D{name}={value}" for name, value in OPTIONS.items()]
         subprocess.run(["cmake", "-G", "Ninja", "-S", source, "-B", build, *options], check=True)
         jobs = str(len(os.sched_getaffinity(0)))
-        subprocess.run(["cmake", "--build", build, "--target", TARGET, "--parallel", jobs], check=True)
+        subprocess.run(["cmake", "--build", build, "--target", name, "--parallel", jobs], check=True)
     return binary
 
 
@@ -62,7 +62,7 @@ def _source(folder: Path) -> Path:
 
 def model(cache_folder: Path, file_type: str) -> Path:
     """The model as a GGUF file; every matrix is of the type, as llama.cpp's own converter would write it."""
-    path = cache_folder / "llama.cpp" / f"model-{file_type}.gguf"
+    path = cache_folder / "llama.cpp" / f"llama-{file_type}.gguf"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
@@ -83,7 +83,7 @@ def _write_gguf(path: Path, file_type: str) -> None:
     writer.add_layer_norm_rms_eps(CONFIG["rms_norm_eps"])
     writer.add_rope_freq_base(CONFIG["rope_theta"])
     writer.add_vocab_size(VOCAB)
-    writer.add_tokenizer_model("none")
+    _add_tokenizer(writer)
     weights = [weight for part in parts() for weight in part]
     for weight in weights:
         kind = _kind(weight.shape, file_type)
@@ -102,10 +102,22 @@ def _write_gguf(path: Path, file_type: str) -> None:
     writer.close()
 
 
+def _add_tokenizer(writer: GGUFWriter) -> None:
+    """SentencePiece's kind, a token for each byte and filled up to the model's vocabulary: the server needs one."""
+    specials = {"<unk>": TokenType.UNKNOWN, "<s>": TokenType.CONTROL, "</s>": TokenType.CONTROL}
+    tokens = specials | {f"<0x{byte:02X}>": TokenType.BYTE for byte in range(256)}
+    tokens |= {f"filler{number}": TokenType.NORMAL for number in range(VOCAB - len(tokens))}
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(list(tokens))
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types(list(tokens.values()))
+
+
 def _kind(shape: tuple[int, ...], file_type: str) -> GGMLQuantizationType:
     return GGMLQuantizationType.F32 if len(shape) == 1 else GGMLQuantizationType[file_type]
 
 
 if __name__ == "__main__":
     folder = cache.from_command_line()
-    print(program(folder), *(model(folder, file_type) for file_type in FILE_TYPES), sep="\n")
+    programs = (program(folder, name) for name in (BENCH, SERVER))
+    print(*programs, *(model(folder, file_type) for file_type in FILE_TYPES), sep="\n")

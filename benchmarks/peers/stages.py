@@ -39,18 +39,20 @@ OURS = "ilmari"
 
 def ilmari(scheme: str, setup: Setup) -> Engine:
     artifact = setup.artifacts.get(scheme) or setup_ilmari.artifact(setup.cache, scheme)
-    return Worker(sys.executable, "ilmari_engine", [str(artifact)], {"ILMARI_NUM_THREADS": str(setup.threads)})
+    threads = {"ILMARI_NUM_THREADS": str(setup.threads)}
+    return Worker(sys.executable, "benchmarks.peers.ilmari_engine", [str(artifact)], threads)
 
 
 def llama_cpp(file_type: str, setup: Setup) -> Engine:
-    program, model = setup_llama_cpp.program(setup.cache), setup_llama_cpp.model(setup.cache, file_type)
+    program = setup_llama_cpp.program(setup.cache, setup_llama_cpp.BENCH)
+    model = setup_llama_cpp.model(setup.cache, file_type)
     return LlamaCpp(program, model, setup.threads, setup_llama_cpp.VERSION)
 
 
 def openvino(pipeline: str, properties: Mapping[str, object], setup: Setup) -> Engine:
     python, model = setup_openvino.python(setup.cache), setup_openvino.int8_model(setup.cache)
     settings = json.dumps({"INFERENCE_NUM_THREADS": setup.threads, **properties})
-    return Worker(python, "openvino_genai", [pipeline, str(model), settings], {})
+    return Worker(python, "benchmarks.peers.openvino_genai", [pipeline, str(model), settings], {})
 
 
 def openvino_precision(name: str) -> Start:

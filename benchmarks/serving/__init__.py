@@ -1,0 +1,1 @@
+"""The server under load: how fast, how steady, and whether anything can knock it over."""
