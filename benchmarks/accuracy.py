@@ -130,7 +130,7 @@ def main() -> None:
     if not checkpoint.exists():
         write_checkpoint(fetch_weights(lambda *_: None), checkpoint, lambda *_: None)
     text = ("--data", data / "wikitext-2" / "test.txt", "--tokens", arguments.tokens)
-    exam = ("--data", data / "ceval-exam.zip", "--split", "val", "--shots", 5, "--limit", arguments.questions)
+    exam = ("--data", data / "ceval-exam.zip", "--split", "val", "--shots", 1, "--limit", arguments.questions)
     rows: list[dict[str, Any]] = []
     for variant in VARIANTS:
         if arguments.only and variant.name not in arguments.only:

@@ -2,14 +2,18 @@
 
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 from benchmarks.peers.worker import serve
 from benchmarks.peers.workload import Speed, Workload, run_steps
-from ilmari import LLM, SamplingParams
+from ilmari import SamplingParams
+from ilmari.artifact.artifact import Artifact
+from ilmari.engine.engine import Engine
 
 
 def main() -> None:
-    engine = LLM(sys.argv[1]).engine
+    # Every round is to compute everything, and one token of each reply at a time.
+    engine = Engine(Artifact.load(Path(sys.argv[1])), enable_prefix_caching=False, num_speculative_tokens=0)
 
     def measure(workload: Workload) -> Speed:
         params = SamplingParams(temperature=0, max_tokens=workload.new_tokens, ignore_eos=True)

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ilmari.engine.llm import LLM
-    from ilmari.engine.sampling_params import SamplingParams
+    from ilmari.engine.sampling_params import SamplingParams, StructuredOutputs
 
-__all__ = ["LLM", "SamplingParams"]
+__all__ = ["LLM", "SamplingParams", "StructuredOutputs"]
 
-_HOMES = {"LLM": "ilmari.engine.llm", "SamplingParams": "ilmari.engine.sampling_params"}
+_HOMES = {
+    "LLM": "ilmari.engine.llm",
+    "SamplingParams": "ilmari.engine.sampling_params",
+    "StructuredOutputs": "ilmari.engine.sampling_params",
+}
 
 
 def __getattr__(name: str) -> Any:

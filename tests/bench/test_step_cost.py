@@ -106,6 +106,17 @@ def test_what_a_long_prompt_multiplies_with() -> None:
     assert found == weights | {"w16kv8": bf16, "w8a16_kv8": int16, "w8a8_kv8": byte}
 
 
+def test_passes_over_the_vocabulary() -> None:
+    vocab = CONFIG.vocab_size
+    assert (
+        kernel(FLOAT, "logit_peaks")
+        == kernel(FLOAT, "logit_weights")
+        == kernel(FLOAT, "kept_weights")
+        == (vocab * 8, 0)
+    )
+    assert kernel(FLOAT, "weight_bins") == (vocab * 9, 0)
+
+
 def test_unknown_kernel_has_no_cost() -> None:
     assert kernel_cost(FLOAT, "softmax", LOAD) is None
 

@@ -118,8 +118,8 @@ NO_ARTIFACT: Mapping[str, tuple[Damage, tuple[str, ...]]] = {
     "bottomless manifest": (manifest_text(b"[" * 100_000), ("manifest.json is damaged",)),
     "edited manifest": (edit_manifest, ("manifest.json was altered since it was written",)),
     "other schema": (
-        sealed(schema_version=2),
-        ("manifest.json has schema version 2", "this ilmari reads version 3", "install the version that made it"),
+        sealed(schema_version=3),
+        ("manifest.json has schema version 3", "this ilmari reads version 4", "install the version that made it"),
     ),
     "schema of no version": (sealed(schema_version="1"), ("manifest.json has schema version '1'",)),
     "text for a number": (sealed(max_seq_len="256"), ("manifest.json is malformed: `max_seq_len` cannot be '256'",)),

@@ -32,6 +32,13 @@ SAID = {
             "--json",
         ),
     ],
+    "serve": [
+        *("--model", "--served-model-name", "--host", "--port", "--root-path", "--api-key", "--api-key-file"),
+        *("--allowed-origins", "--ssl-keyfile", "--ssl-certfile", "--max-model-len", "--max-num-seqs"),
+        *("--max-num-batched-tokens", "--max-num-queued-reqs", "--enable-prefix-caching", "--kv-cache-dtype"),
+        *("--chat-template", "--seed", "--max-logprobs", "--request-timeout", "--drain-timeout"),
+        *("--enable-request-id-headers", "-t,", "--threads"),
+    ],
     "inspect": ["DIR", "--json"],
     "verify": ["DIR"],
     "eval perplexity": ["--model", "--data", "--window", "--tokens", "--output", "-t,", "--threads", "--json"],

@@ -138,7 +138,7 @@ def test_a_sequence_that_can_never_fit_is_refused_and_others_are_served(llm: LLM
 
 def test_logits_are_refused_while_the_cache_is_full(llm: LLM, new_llm: NewLlm) -> None:
     small = new_llm(kv_cache_memory_bytes=cache_bytes(llm, 2))
-    sequence = small.engine.add(prompt_of(10), replace(GREEDY, max_tokens=22), frozenset())
+    sequence = small.engine.add(prompt_of(17), replace(GREEDY, max_tokens=15), frozenset())
     small.engine.step()
     with pytest.raises(RequestError, match="The KV cache is full"):
         small.logits(prompt_of(10))

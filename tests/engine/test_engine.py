@@ -293,13 +293,15 @@ def test_a_stream_grows_to_the_answer(llm: LLM) -> None:
     params = replace(GREEDY, logprobs=1)
     want = complete(llm, PROMPT, params)
     outputs = [output.outputs[0] for output in llm.stream(PROMPT, params)]
-    assert [len(output.token_ids) for output in outputs] == list(range(1, 33))
-    assert [output.finish_reason for output in outputs] == [None] * 31 + ["length"]
+    lengths = [len(output.token_ids) for output in outputs]
+    assert lengths == sorted(set(lengths)), "a step brings one token, or several that were drafted"
+    assert (lengths[0], lengths[-1]) == (1, 32)
+    assert {output.finish_reason for output in outputs[:-1]} == {None}
     for before, after in pairwise(outputs):
         assert before.logprobs is not None
         assert len(before.logprobs) == len(before.token_ids), "an output that was given stays as it was"
         assert after.text.startswith(before.text)
-        assert after.token_ids[:-1] == before.token_ids
+        assert after.token_ids[: len(before.token_ids)] == before.token_ids
     assert outputs[-1] == want
 
 
@@ -418,7 +420,7 @@ def test_a_sequence_that_cannot_be_sampled_ends_alone(llm: LLM, monkeypatch: pyt
     forward = llm.engine._runner.forward
 
     def broken(*arguments: Any) -> Any:
-        logits = forward(*arguments).copy()
+        logits = forward(*arguments)
         logits[-1] = np.nan
         return logits
 

@@ -1,12 +1,18 @@
 """Log-probabilities against sums in Python floats."""
 
 import math
+from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from ilmari.engine.logprobs import TokenLogprob, top_logprobs
+from ilmari.engine.sampler import make_rng
+from ilmari.engine.sampling_params import SamplingParams
+from ilmari.engine.sequence import Sequence
+from ilmari.engine.step_sampler import StepSampler
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> list[float]:
@@ -56,3 +62,14 @@ def test_far_away_logits_stay_finite() -> None:
     assert [entry.token_id for entry in entries] == [1, 0]
     assert entries[1].logprob == 0.0
     assert entries[0].logprob == -2 * most
+
+
+def test_a_prompt_token_is_scored_by_its_row() -> None:
+    no_kernels = defaultdict(lambda: None)
+    sampler = StepSampler(no_kernels, 97, Path("no tokenizer"))
+    logits = np.random.default_rng(3).standard_normal((2, 97)).astype(np.float32)
+    params = SamplingParams(prompt_logprobs=3)
+    sequence = Sequence(0, [1, 2, 3], 3, 9, params, frozenset(), np.zeros(1, np.float32), make_rng(0))
+    sampler.begin(logits, [sequence, sequence])
+    assert sampler.score(1, sequence, 5) == top_logprobs(logits[1], 5, 3)
+    assert sampler.score(0, sequence, 5) == top_logprobs(logits[0], 5, 3)

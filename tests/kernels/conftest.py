@@ -34,7 +34,7 @@ def target_for(isa: Isa) -> Target:
 
 
 class Kernel:
-    """A compiled kernel. Calling it with arrays runs it on aligned, guarded copies, and copies all of them back."""
+    """A compiled kernel. Calling it runs it on aligned, guarded copies of arrays, and copies all of them back."""
 
     def __init__(self, function: PrimFunc, target: Target) -> None:
         module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
@@ -44,9 +44,11 @@ class Kernel:
         """The machine code as text: `ll` is LLVM's language, `asm` the CPU's."""
         return str(self._executable.mod.inspect_source(kind))
 
-    def __call__(self, *arrays: Array) -> None:
+    def __call__(self, *arguments: Array | float) -> None:
+        arrays = [argument for argument in arguments if isinstance(argument, np.ndarray)]
         guarded = [_guarded(array) for array in arrays]
-        self._executable["kernel"](*(tensor(inner) for _, inner in guarded))
+        tensors = iter(tensor(inner) for _, inner in guarded)
+        self._executable["kernel"](*(next(tensors) if isinstance(a, np.ndarray) else a for a in arguments))
         for array, (outer, inner) in zip(arrays, guarded, strict=True):
             assert (outer[:GUARD] == NAN_BYTE).all(), "written before the start of an array"
             assert (outer[GUARD + array.nbytes :] == NAN_BYTE).all(), "written after the end of an array"

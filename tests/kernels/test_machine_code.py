@@ -11,7 +11,7 @@ from packed import CPUS, INTEGER_KERNELS, linear_shape
 from small_model import SMALL
 
 from ilmari.errors import TargetError
-from ilmari.kernels.compiler import LINEARS, compile_kernels, kernels
+from ilmari.kernels.compiler import LINEARS, SAMPLING, compile_kernels, kernels
 from ilmari.kernels.embedding import embedding
 from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES
 from ilmari.kernels.isa import isa_named
@@ -113,6 +113,8 @@ def register_kernels(isa):
     yield embedding, 37, 80, "bfloat16"
     yield rope_append, 3, 1, 64, 352, "float16"
     yield rope_append, 3, 1, 64, 352, "int8"
+    for generate in SAMPLING:
+        yield generate, 1003
     for name, hidden in (("o", 80), ("down", 96), ("head", 96)):
         for dtype in ("float16", "bfloat16", "int8"):
             yield linear_float, linear_shape(isa, "fp16", name, hidden), dtype

@@ -111,6 +111,14 @@ def test_tojson_is_plain() -> None:
     assert render(source, [message]) == '[{"名": "<&>"}]' + '[\n {\n  "名": "<&>"\n }\n]'
 
 
+def test_variables_are_those_that_the_template_reads() -> None:
+    template = ChatTemplate("{% if thinking %}{{ depth }}{% endif %}{% set own = 1 %}{{ messages[0].role }}", "", "")
+    assert template.render(HELLO, variables={"thinking": True, "depth": 3}) == "3user"
+    for name in ("own", "messages", "namespace", "other"):
+        with pytest.raises(RequestError, match=f"'{name}'.*depth, thinking"):
+            template.render(HELLO, variables={name: 1})
+
+
 def test_messages_are_not_changed() -> None:
     message = {"role": "user", "content": "x"}
     with pytest.raises(RequestError, match="cannot render"):

@@ -79,6 +79,11 @@ def _input_bytes(form: Form, k: int) -> int:
     return sum(part.columns(k) * np.dtype(part.dtype).itemsize for part in form.parts)
 
 
+def _tokens(bytes_each: int) -> Callable[[Plan, str, Load], Cost]:
+    """A pass over one row's tokens."""
+    return lambda plan, _name, _load: Cost(plan.config.vocab_size * bytes_each)
+
+
 ROLES: dict[str, Callable[[Plan, str, Load], Cost]] = {
     "embedding": _embedding,
     "norm_": _norm,
@@ -87,5 +92,8 @@ ROLES: dict[str, Callable[[Plan, str, Load], Cost]] = {
     "rope_append": _rope_append,
     "attention_": _attention,
     "linear_": _linear,
+    "logit_": _tokens(2 * FLOAT_BYTES),
+    "weight_bins": _tokens(2 * FLOAT_BYTES + 1),
+    "kept_weights": _tokens(2 * FLOAT_BYTES),
 }
 """How a kernel's name begins, and the cost of one call."""

@@ -178,7 +178,7 @@ def _batch(config: ModelConfig, shape: Shape) -> Batch:
             Sequence(
                 id=index,
                 tokens=rng.integers(config.vocab_size, size=length).tolist(),
-                prompt_len=length,
+                prompt_len=length if shape.tokens > 1 else shape.context,
                 max_len=length,
                 params=SamplingParams(),
                 stop_ids=frozenset(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 from ilmari.artifact.artifact import KERNELS, Artifact
@@ -71,7 +72,11 @@ def measure(artifact: Artifact, workload: Workload, rounds: int, report: Report,
     Raises:
         RequestError: as `check`.
     """
-    engine = Engine(artifact, max_num_seqs=workload.batch)
+    # Every round is to compute everything, and one token of each reply at a time.
+    new_engine = partial(
+        Engine, artifact, max_num_seqs=workload.batch, enable_prefix_caching=False, num_speculative_tokens=0
+    )
+    engine = new_engine()
     check(engine, workload)
     report("compile the ceilings' kernels", 0, 1)
     ceilings = Ceilings()
@@ -81,7 +86,7 @@ def measure(artifact: Artifact, workload: Workload, rounds: int, report: Report,
     recorder, recorded = None, None
     if profile:
         recorder = RecordingLibrary(artifact.folder / KERNELS)
-        recorded = Engine(artifact, max_num_seqs=workload.batch, library=recorder)
+        recorded = new_engine(library=recorder)
         run(recorded, workload)
     report("warm up", 1, 1)
     samples: list[Round] = []

@@ -15,6 +15,7 @@ from ilmari.cli.errors import run
 from ilmari.cli.eval.app import eval_app
 from ilmari.cli.generate import generate_command
 from ilmari.cli.inspect import inspect_command
+from ilmari.cli.serve import serve_command
 from ilmari.cli.verify import verify_command
 
 VERBS: dict[str, Callable[..., None]] = {
@@ -22,6 +23,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "compile": compile_command,
     "chat": chat_command,
     "generate": generate_command,
+    "serve": serve_command,
     "inspect": inspect_command,
     "verify": verify_command,
 }

@@ -21,11 +21,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """The next `count` tokens of a sequence; `outputs`: for how many of them, the last ones, logits are wanted."""
+    """The next `count` tokens of a sequence, and after them `drafts`, tokens that may follow.
+
+    outputs: for how many of them, the last ones, logits are wanted.
+    """
 
     sequence: Sequence
     count: int
     outputs: int
+    drafts: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Tokens to compute."""
+        return self.count + len(self.drafts)
+
+    @property
+    def is_reply(self) -> bool:
+        """Whether it is the last known token of a sequence, alone or with drafts."""
+        return self.count == 1 and self.outputs > 0
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The tokens to compute."""
+        start = self.sequence.computed
+        return [*self.sequence.tokens[start : start + self.count], *self.drafts]
 
 
 @dataclass(frozen=True)
@@ -55,7 +75,7 @@ class Batch:
     """The rows of one step: the tokens of all its work, one sequence after the other.
 
     token_ids, slots: int32 [rows]; cos, sin: float32 [rows, head_dim/2]; table: int32 [sequences, blocks].
-    segments: the attention of sequences with one token; tiles: that of those with more.
+    tiles: the attention of tokens of prompts; segments: that of generated ones and of drafts.
     outputs: the rows whose logits are wanted, and output_segments the attention of those alone.
     """
 
@@ -73,27 +93,28 @@ class Batch:
 
 def make_batch(work: Many[Work], tile_tokens: int) -> Batch:
     """Arrange the work; a prefill tile covers up to `tile_tokens` rows of one sequence."""
-    counts = np.array([item.count for item in work])
+    counts = np.array([item.rows for item in work])
     owners = np.repeat(np.arange(len(work)), counts)
     starts = np.cumsum(counts) - counts
     computed = np.array([item.sequence.computed for item in work])
     positions = np.arange(counts.sum()) - starts[owners] + computed[owners]
+    # Whatever else is in the step, and whether for the first time or again: a token's attention is always computed by
+    # the same kernel, so its keys and values have always the same bits.
+    prompts = np.clip(np.array([item.sequence.prompt_len for item in work]) - computed, 0, counts)
+    generated = np.flatnonzero(positions >= (computed + prompts)[owners])
 
     table = np.zeros((len(work), max(len(item.sequence.blocks) for item in work)), np.int32)
     for row, item in enumerate(work):
         table[row, : len(item.sequence.blocks)] = item.sequence.blocks
     slots = table[owners, positions // BLOCK_SIZE] * BLOCK_SIZE + positions % BLOCK_SIZE
-    token_ids = np.concatenate(
-        [item.sequence.tokens[item.sequence.computed : item.sequence.computed + item.count] for item in work]
-    )
+    token_ids = np.concatenate([item.token_ids for item in work])
     angles = [
-        cos_sin(positions[start : start + item.count], item.sequence.inv_freq)
+        cos_sin(positions[start : start + item.rows], item.sequence.inv_freq)
         for start, item in zip(starts, work, strict=True)
     ]
-    singles = np.flatnonzero(counts[owners] == 1)
     outputs = np.concatenate(
         [
-            np.arange(start + item.count - item.outputs, start + item.count)
+            np.arange(start + item.rows - item.outputs, start + item.rows)
             for start, item in zip(starts, work, strict=True)
         ]
     )
@@ -104,8 +125,8 @@ def make_batch(work: Many[Work], tile_tokens: int) -> Batch:
         cos=tensor(aligned_copy(np.concatenate([cos for cos, _ in angles]))),
         sin=tensor(aligned_copy(np.concatenate([sin for _, sin in angles]))),
         table=_tensor(table),
-        segments=_segments(singles, owners[singles], positions[singles]),
-        tiles=_tiles(starts, counts, computed, tile_tokens),
+        segments=_segments(generated, owners[generated], positions[generated]),
+        tiles=_tiles(starts, prompts, computed, tile_tokens),
         outputs=outputs,
         output_segments=_segments(np.arange(len(outputs)), owners[outputs], positions[outputs]),
     )
@@ -126,12 +147,11 @@ def _segments(rows: NDArray[np.intp], owners: NDArray[np.intp], positions: NDArr
 def _tiles(
     starts: NDArray[np.intp], counts: NDArray[np.intp], computed: NDArray[np.intp], tile_tokens: int
 ) -> Tiles | None:
-    """The sequences with several tokens, in tiles ordered by the keys they see."""
+    """The first `counts` rows of each sequence, in tiles ordered by the keys they see."""
     tiles = [
         (start + offset, min(tile_tokens, count - offset), owner, position + offset)
         for owner, (start, count, position) in enumerate(zip(starts, counts, computed, strict=True))
         for offset in range(0, count, tile_tokens)
-        if count > 1
     ]
     if not tiles:
         return None

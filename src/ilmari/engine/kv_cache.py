@@ -1,4 +1,4 @@
-"""The paged KV cache: one pool of blocks for all sequences."""
+"""The paged KV cache: one array of blocks for all sequences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def blocks_for(tokens: int) -> int:
 
 
 class KvCache:
-    """Keys and values of every layer, and which blocks are free.
+    """Keys and values of every layer.
 
     keys[layer] and values[layer] have the shapes of `kernels.kv_layout`, and the dtype that the plan's scheme says.
     """
@@ -32,17 +32,3 @@ class KvCache:
         self.keys: tuple[tvm_ffi.Tensor, ...] = tuple(tensor(aligned_zeros(keys, dtype)) for _ in layers)
         self.values: tuple[tvm_ffi.Tensor, ...] = tuple(tensor(aligned_zeros(values, dtype)) for _ in layers)
         self.blocks = blocks
-        self._free = list(range(blocks - 1, -1, -1))
-
-    def can_allocate(self, blocks: int) -> bool:
-        """Whether that many blocks are free."""
-        return blocks <= len(self._free)
-
-    def allocate(self, blocks: int) -> list[int]:
-        """Take free blocks; ask `can_allocate` first."""
-        assert self.can_allocate(blocks)
-        return [self._free.pop() for _ in range(blocks)]
-
-    def release(self, blocks: list[int]) -> None:
-        """Give blocks back."""
-        self._free.extend(reversed(blocks))

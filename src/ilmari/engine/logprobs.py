@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ilmari.engine.sampler import top_ids
+from ilmari.engine.top_ids import top_ids
 
 
 @dataclass(frozen=True)

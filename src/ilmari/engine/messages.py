@@ -5,11 +5,19 @@ from __future__ import annotations
 import msgspec
 
 from ilmari.engine.logprobs import TokenLogprob
+from ilmari.engine.options import EngineOptions
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.engine.sequence import FinishReason
 
 
-class Submit(msgspec.Struct, frozen=True, tag=True):
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """Load the artifact in a folder, its path as the system writes it; the first message, answered before any other."""
+
+    folder: bytes
+    options: EngineOptions
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """Continue a prompt. Prompts with different `cache_salt` never share blocks of the KV cache."""
 
     request_id: str
@@ -24,12 +32,13 @@ class Finish(msgspec.Struct, frozen=True, tag=True):
     request_id: str
 
 
-class Delta(msgspec.Struct, frozen=True, tag=True):
-    """What a step added to a request.
+class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one step, or several, added to a request.
 
-    token_ids: new ones, possibly none; logprobs: for each of them, if asked for; prompt_logprobs: once, with the first
-    delta, None for the first token. cached_tokens: of the prompt, found in the prefix cache. finish_reason: set in the
-    last delta. error: a sentence for the user; the request was refused, and this is its only delta.
+    token_ids: new ones, possibly none; logprobs: for each of them, if asked for. In the first delta alone:
+    prompt_logprobs, if asked for, None for the first token; and cached_tokens, of the prompt, found in the prefix
+    cache. finish_reason: set in the last delta. error: a sentence for the user. It stands alone in the only delta of a
+    request that was refused, and beside "abort" in the last one of a request that the model failed.
     """
 
     request_id: str
@@ -40,8 +49,25 @@ class Delta(msgspec.Struct, frozen=True, tag=True):
     finish_reason: FinishReason | None = None
     error: str | None = None
 
+    @property
+    def last(self) -> bool:
+        """Whether the request ends here."""
+        return self.finish_reason is not None or self.error is not None
 
-class Stats(msgspec.Struct, frozen=True, tag=True):
+    def followed_by(self, later: Delta) -> Delta:
+        """Both as one."""
+        return Delta(
+            self.request_id,
+            self.token_ids + later.token_ids,
+            None if self.logprobs is None else self.logprobs + (later.logprobs or []),
+            self.prompt_logprobs,
+            self.cached_tokens,
+            later.finish_reason,
+            later.error,
+        )
+
+
+class Stats(msgspec.Struct, frozen=True, omit_defaults=True):
     """The engine after a step: sequences and KV blocks as they are, everything else counted since its start."""
 
     running: int = 0
@@ -56,7 +82,7 @@ class Stats(msgspec.Struct, frozen=True, tag=True):
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):
-    """One step's deltas, and how the engine stands after it."""
+    """One step's deltas, and how the engine stands after it; also what follows a message when there is no work."""
 
     deltas: list[Delta]
     stats: Stats
@@ -69,10 +95,11 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The engine cannot be started, by the user's mistake; the sentence says which."""
+    """The engine cannot be started, by the user's mistake: the sentence, and which kind of `IlmariError` it is."""
 
+    kind: str
     error: str
 
 
-ToEngine = Submit | Finish
+ToEngine = Start | Submit | Finish
 FromEngine = Ready | Failed | Step

@@ -1,4 +1,4 @@
-"""A request in text: the engine's sequence, its decoder and its stop strings."""
+"""A request in text: the engine's sequence, and its text so far."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from ilmari.engine.output import CompletionOutput, RequestOutput
 from ilmari.engine.sequence import Sequence
-from ilmari.engine.stop_strings import StopStrings
-from ilmari.model.stream_decoder import StreamDecoder
+from ilmari.engine.text_stream import TextStream
 from ilmari.model.tokenizer import Tokenizer
 
 
@@ -17,21 +16,14 @@ class Request:
 
     prompt: str | None
     sequence: Sequence
-    decoder: StreamDecoder
-    stops: StopStrings
+    stream: TextStream
     text: str = ""
     seen: int = 0
 
     @classmethod
     def start(cls, prompt: str | None, sequence: Sequence, tokenizer: Tokenizer) -> Request:
         """Follow a sequence from its beginning."""
-        params = sequence.params
-        return cls(
-            prompt,
-            sequence,
-            StreamDecoder(tokenizer, skip_special_tokens=params.skip_special_tokens),
-            StopStrings(params.stops, params.include_stop_str_in_output),
-        )
+        return cls(prompt, sequence, TextStream(tokenizer, sequence.params, sequence.stop_ids))
 
     @property
     def finished(self) -> bool:
@@ -40,28 +32,19 @@ class Request:
 
     def advance(self) -> bool:
         """Take in the sequence's new tokens; True if a stop string ended the text."""
-        for token in self.sequence.tokens[self.sequence.prompt_len + self.seen :]:
-            self.seen += 1
-            if token in self.sequence.stop_ids:
-                continue
-            shown, stopped = self.stops.push(self.decoder.push(token))
-            self.text += shown
-            if stopped:
-                return True
-        if self.finished:
-            shown, _ = self.stops.push(self.decoder.flush())
-            self.text += shown + self.stops.flush()
-        return False
+        self.text += self.stream.push(self.sequence.output[self.seen :], self.finished)
+        self.seen = len(self.stream.pieces)
+        return self.stream.stopped
 
     def output(self) -> RequestOutput:
-        """The request as it stands."""
+        """The request as it stands: no token that a step brought after the stop string is part of it."""
         sequence = self.sequence
         completion = CompletionOutput(
             index=0,
             text=self.text,
-            token_ids=sequence.output,
-            logprobs=list(sequence.logprobs) if sequence.params.logprobs is not None else None,
+            token_ids=sequence.output[: self.seen],
+            logprobs=sequence.logprobs[: self.seen] if sequence.params.logprobs is not None else None,
             # A stop string may be settled only when the text ends, after the engine found another reason.
-            finish_reason="stop" if self.stops.stopped else sequence.finish_reason,
+            finish_reason="stop" if self.stream.stopped else sequence.finish_reason,
         )
         return RequestOutput(sequence.id, self.prompt, sequence.tokens[: sequence.prompt_len], [completion])

@@ -1,18 +1,25 @@
-"""Logits to the next token.
+"""A row of logits to the next token.
 
-The order is vLLM's: repetition penalty, temperature, min_p, top_k, top_p, then the draw. min_p and top_k each keep a
-head of the same ranking, so the shorter head is the outcome whichever comes first; top_k goes first here, because
-then the exponentials are taken of k tokens instead of the whole vocabulary.
+The order is vLLM's: temperature, min_p, top_k, top_p, then the draw. Each of the three keeps a head of one ranking,
+from the most probable token down and the lowest id first of equals, so all that counts is how long the head is.
 
-Rows of a batch know nothing of each other: a row's token depends on its own logits, history and generator alone, so
-a seed gives the same text at any batch size.
+Passes over the whole vocabulary are compiled (`kernels/sampling.py`); what they leave to look at is a chunk or a bin of
+tokens. Weights are float32, their sums over more than a chunk float64, and a row's token depends on its own logits,
+parameters and generator alone, so a seed gives the same text at any batch size.
 """
+
+import math
 
 import numpy as np
 import numpy.typing as npt
 
+from ilmari.engine.ranking import Ranking
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.errors import ArtifactError
+from ilmari.kernels.library import KernelLibrary, aligned_zeros, tensor
+from ilmari.kernels.sampling_chunks import CHUNK, chunks
+
+NOT_FINITE = 0x7F800000  # the bits of float32 magnitudes from infinity on
 
 
 def make_rng(seed: int | None) -> np.random.Generator:
@@ -20,125 +27,86 @@ def make_rng(seed: int | None) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def sample(
-    logits: npt.NDArray[np.float32],
-    params: SamplingParams,
-    history: npt.NDArray[np.integer],
-    rng: np.random.Generator,
-) -> int:
-    """The next token id of one sequence.
+class Sampler:
+    """Draws from one row of logits after the other.
 
-    A greedy request draws nothing. Any other takes one `rng.random()`, even where a single token is left, and inverts
-    the cumulative probability of the kept tokens in ascending order of token id, in float64.
-
-    Args:
-        logits: float32 [vocab], left unchanged.
-        params: checked parameters.
-        history: integers [any length], ids of the prompt and the answer so far, repeats allowed.
-        rng: the sequence's own generator.
-
-    Raises:
-        ArtifactError: a logit is not finite, which only broken weights or kernels produce.
+    `logits`, float32 [vocab], is the row that `load` copied. It may be changed, to -inf for tokens that cannot be
+    drawn; then `refresh` has to be called before `sample`.
     """
-    _check_finite(logits)
-    if params.greedy and params.repetition_penalty == 1.0:
-        return int(logits.argmax())
-    scores = _penalised(logits, history, params.repetition_penalty)
-    if params.greedy:
-        return int(scores.argmax())
-    if params.top_k > 0:
-        ids = top_ids(scores, params.top_k)
-        scores = scores[ids]
-    else:
-        ids = np.arange(scores.size)
-    weights = _weights(scores, params.temperature)
-    ids, weights = _above_min_p(ids, weights, params.min_p)
-    ids, weights = _nucleus(ids, weights, params.top_p)
-    cumulative = np.cumsum(weights, out=weights)
-    # "right" steps over tokens whose weight underflowed to 0; random() < 1 keeps the index inside.
-    return int(ids[np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")])
 
+    def __init__(self, library: KernelLibrary, vocab_size: int) -> None:
+        count = chunks(vocab_size)
+        self._vocab_size = vocab_size
+        self._rows = aligned_zeros((count, CHUNK), np.float32)
+        self.logits = self._rows.reshape(-1)[:vocab_size]
+        self._weights = aligned_zeros((count, CHUNK), np.float32)
+        self._totals = aligned_zeros((count,), np.float32)
+        self._peaks = aligned_zeros((count,), np.float32)
+        self._magnitudes = aligned_zeros((count,), np.int32)
+        self._tensors = {
+            name: tensor(array)
+            for name, array in (
+                ("logits", self.logits),
+                ("rows", self._rows),
+                ("weights", self._weights),
+                ("totals", self._totals),
+                ("peaks", self._peaks),
+                ("magnitudes", self._magnitudes),
+            )
+        }
+        self._logit_peaks = library["logit_peaks"]
+        self._logit_weights = library["logit_weights"]
+        self._kept_weights = library["kept_weights"]
+        self._ranking = Ranking(library, self._rows, self._weights, vocab_size)
 
-def top_ids(scores: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.intp]:
-    """The positions, ascending, of the `k` (>= 1) greatest of `scores` [n]; the lowest position first of equals.
+    def load(self, logits: npt.NDArray[np.float32]) -> None:
+        """Take a row float32 [vocab], as kernels are given arrays.
 
-    min(k, n) positions. The scores are cut into at least k groups: k groups have a greatest score that is not below
-    the k-th of those, so the k-th score of all is not below it either. Few scores pass that mark to be partitioned.
-    """
-    if k >= scores.size:
-        return np.arange(scores.size)
-    height = max(1, scores.size // (4 * k))
-    groups = scores[: scores.size - scores.size % height].reshape(height, -1)
-    mark = _kth_greatest(groups.max(axis=0), k)
-    return _head(scores, _kth_greatest(scores[scores >= mark], k), k)
+        Raises:
+            ArtifactError: a logit is not finite, which only broken weights or kernels produce.
+        """
+        self._pass(tensor(logits))
+        if int(self._magnitudes.max()) >= NOT_FINITE:
+            token_id = int(np.isfinite(logits).argmin())
+            raise ArtifactError(
+                f"the model produced {logits[token_id]} as the logit of token {token_id}, where only finite numbers "
+                "can be sampled from; its weights or kernels are broken: compile it again from a sound checkpoint."
+            )
 
+    def refresh(self) -> None:
+        """Take `logits` as they have become."""
+        self._pass(self._tensors["logits"])
 
-def _kth_greatest(scores: npt.NDArray[np.floating], k: int) -> float:
-    return float(np.partition(scores, -k)[-k])
+    def _pass(self, logits: object) -> None:
+        self._logit_peaks(logits, self._tensors["rows"], self._tensors["peaks"], self._tensors["magnitudes"])
 
+    def sample(self, params: SamplingParams, rng: np.random.Generator) -> int:
+        """The next token id.
 
-def _head(scores: npt.NDArray[np.floating], least: float, count: int) -> npt.NDArray[np.intp]:
-    """The positions of the `count` greatest scores, the smallest of which is `least`; late equals of it are left."""
-    kept = np.flatnonzero(scores >= least)
-    equals = np.flatnonzero(scores[kept] == least)
-    surplus = kept.size - count
-    return np.delete(kept, equals[equals.size - surplus :])
+        A greedy request draws nothing. Any other takes one `rng.random()`, even where a single token is left, and
+        inverts the cumulative probability of the kept tokens in ascending order of token id.
+        """
+        best = int(self._peaks.argmax())
+        if params.greedy:
+            return best * CHUNK + int(self._rows[best].argmax())
+        rows, weights, totals = (self._tensors[name] for name in ("rows", "weights", "totals"))
+        greatest = float(self._peaks[best])
+        self._logit_weights(rows, greatest, 1 / params.temperature, weights, totals)
+        least, last = -math.inf, self._vocab_size
+        if params.top_k > 0 or params.min_p > 0 or params.top_p < 1:
+            least, last = self._ranking.cut(params, greatest)
+            self._kept_weights(rows, weights, least, last, totals)
+        # "right" steps over tokens whose weight underflowed to 0; random() < 1 keeps the chunk inside.
+        sums = np.cumsum(self._totals, dtype=np.float64)
+        point = rng.random() * float(sums[-1])
+        chunk = int(np.searchsorted(sums, point, side="right"))
+        inside = self._kept(chunk, least, last)
+        share = (point - (float(sums[chunk - 1]) if chunk else 0.0)) / float(self._totals[chunk])
+        token = int(np.searchsorted(inside, share * inside[-1], side="right"))
+        return chunk * CHUNK + min(token, int(np.searchsorted(inside, inside[-1], side="left")))
 
-
-def _check_finite(logits: npt.NDArray[np.float32]) -> None:
-    finite = np.isfinite(logits)
-    if not finite.all():
-        token_id = int(finite.argmin())
-        raise ArtifactError(
-            f"the model produced {logits[token_id]} as the logit of token {token_id}, where only finite numbers can "
-            "be sampled from; its weights or kernels are broken: compile it again from a sound checkpoint."
-        )
-
-
-def _penalised(
-    logits: npt.NDArray[np.float32], history: npt.NDArray[np.integer], penalty: float
-) -> npt.NDArray[np.float64]:
-    """Repetition penalty of CTRL (arXiv 1909.05858, section 4.1): a seen token's logit moves down, once for all."""
-    scores = logits.astype(np.float64)
-    if penalty != 1.0:
-        seen = scores[history]
-        scores[history] = np.where(seen > 0, seen / penalty, seen * penalty)
-    return scores
-
-
-def _weights(scores: npt.NDArray[np.float64], temperature: float) -> npt.NDArray[np.float64]:
-    """Probabilities relative to the best token, whose weight is 1; written over `scores`.
-
-    In place, because fresh pages for vocabulary-sized arrays cost several times the arithmetic.
-    """
-    scores -= scores.max()
-    scores /= temperature
-    return np.exp(scores, out=scores)
-
-
-def _above_min_p(
-    ids: npt.NDArray[np.intp], weights: npt.NDArray[np.float64], min_p: float
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Tokens at least `min_p` as probable as the best, whose weight is 1."""
-    if min_p == 0.0:
-        return ids, weights
-    kept = np.flatnonzero(weights >= min_p)
-    return ids[kept], weights[kept]
-
-
-def _nucleus(
-    ids: npt.NDArray[np.intp], weights: npt.NDArray[np.float64], top_p: float
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """The tokens that, from the most probable down, are needed to reach `top_p`; the lowest id first of equals.
-
-    Let Z be the sum of n weights. All tokens no heavier than some w < (1 - top_p) Z / n weigh less than
-    (1 - top_p) Z together, so top_p is reached before the first of them: only heavier tokens need sorting.
-    """
-    if top_p == 1.0:
-        return ids, weights
-    total = weights.sum()
-    heavy = np.sort(weights[weights >= (1.0 - top_p) * total / weights.size])[::-1]
-    reached = int(np.searchsorted(np.cumsum(heavy), top_p * total, side="left"))
-    needed = min(reached + 1, heavy.size)  # rounding may leave the sum short of a top_p next to 1
-    kept = _head(weights, heavy[needed - 1], needed)
-    return ids[kept], weights[kept]
+    def _kept(self, chunk: int, least: float, last: int) -> npt.NDArray[np.float64]:
+        """Cumulative weights of a chunk's tokens, those that are not kept without one."""
+        logits, tokens = self._rows[chunk], np.arange(chunk * CHUNK, (chunk + 1) * CHUNK)
+        kept = (logits > least) | ((logits == least) & (tokens <= last))
+        return np.cumsum(np.where(kept, self._weights[chunk], 0), dtype=np.float64)

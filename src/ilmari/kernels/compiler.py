@@ -27,6 +27,7 @@ from ilmari.kernels.linear_pairs import linear_pairs
 from ilmari.kernels.linear_words import linear_words
 from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.rope_append import rope_append
+from ilmari.kernels.sampling import kept_weights, logit_peaks, logit_weights, weight_bins
 from ilmari.kernels.target import Target, tvm_target
 from ilmari.report import Progress
 
@@ -48,6 +49,9 @@ FLOAT_LINEARS: dict[Form, Callable[[Isa, LinearShape, str], PrimFunc]] = {
 }
 """Those of floats, which take the dtype of the weights as well."""
 
+SAMPLING: tuple[Callable[[Isa, int], PrimFunc], ...] = (logit_peaks, logit_weights, weight_bins, kept_weights)
+"""Passes over the logits of the vocabulary."""
+
 
 def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
     """Every kernel of a model by the name the runner calls it, as a thunk: generating one takes a moment.
@@ -64,6 +68,7 @@ def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
         "rope_append": partial(rope_append, *attention, qkv.n, kv_dtype),
         "attention_prefill": partial(attention_prefill, *attention, tile_tokens(config.q_per_kv), kv_dtype),
         "attention_decode": partial(attention_decode, *attention, kv_dtype),
+        **{pass_.__name__: partial(pass_, isa, config.vocab_size) for pass_ in SAMPLING},
     }
     for _, form in plan.forms:
         table[f"norm_{form.name}"] = partial(norm, isa, form, hidden, eps)

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from jinja2 import TemplateSyntaxError
+from jinja2 import TemplateSyntaxError, meta
 
 from ilmari.errors import ArtifactError, RequestError
 from ilmari.model.sandbox import Sandbox
@@ -12,6 +13,7 @@ from ilmari.model.sandbox import Sandbox
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 
 _REQUIRED_FIELDS = ("role", "content")
+_OWN_VARIABLES = {"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"}
 
 
 class ChatTemplate:
@@ -29,8 +31,11 @@ class ChatTemplate:
             ArtifactError: the template has a syntax error.
         """
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        self._read = frozenset[str]()
         try:
             self._code = None if source is None else Sandbox().compiled(source)
+            if source is not None:
+                self._read = frozenset(meta.find_undeclared_variables(Sandbox().parse(source)))
         except TemplateSyntaxError as error:
             reason = str(error.message).rstrip(".")
             raise ArtifactError(
@@ -58,23 +63,50 @@ class ChatTemplate:
         """Whether there is a template: chat models have one, base models do not."""
         return self._code is not None
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the template itself writes tools into the prompt, and the calls of earlier turns."""
+        return "tools" in self._read
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """What the template reads that only a request can give it."""
+        return self._read - _OWN_VARIABLES - Sandbox().globals.keys()
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        add_generation_prompt: bool = True,
+        variables: Mapping[str, bool | int | str] = MappingProxyType({}),
+    ) -> str:
         """The prompt for `messages`, each `{"role": str, "content": str}`; other keys are the template's affair.
 
-        Encode it with `parse_special=True`. `add_generation_prompt` ends it where the assistant's answer begins.
+        Encode it with `parse_special=True`, and put what strangers wrote through `Tokenizer.escape_special` beforehand:
+        it could end its turn and begin another. `tools` are for a template that takes them, in OpenAI's form.
+        `add_generation_prompt` ends the prompt where the assistant's answer begins. `variables` are those that the
+        template reads beside these.
 
         Raises:
-            RequestError: there is no template, a message is malformed, or the template refuses or fails.
+            RequestError: there is no template, it reads no such variable, a message is malformed, or the template
+                refuses or fails.
         """
         if self._code is None:
             raise RequestError("the model has no chat template, as base models have none; use generate with a text.")
         _check(messages)
-        variables = {
+        if unknown := sorted(variables.keys() - self.variables):
+            known = ", ".join(sorted(self.variables)) or "none"
+            raise RequestError(f"the chat template reads no variable {unknown[0]!r}; those that may be set: {known}.")
+        given = {
+            **variables,
             "messages": [dict(message) for message in messages],
             "add_generation_prompt": add_generation_prompt,
         }
+        if tools:
+            given["tools"] = [dict(tool) for tool in tools]
         try:
-            return Sandbox().rendered(self._code, self._tokens | variables)
+            return Sandbox().rendered(self._code, self._tokens | given)
         except Exception as error:  # foreign code: it can fail in any way
             reason = str(error).rstrip(".") or type(error).__name__
             raise RequestError(f"the chat template cannot render these messages: {reason}.") from error

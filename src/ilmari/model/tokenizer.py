@@ -18,6 +18,7 @@ TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 SPACE_MARK = "\u2581"
 _BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_CUT = "\udfff"  # no text that can be encoded has a lone surrogate, so this one is free to mark where text is cut
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ class Tokenizer:
         self._added_text = {i: token.content for i, token in backend.get_added_tokens_decoder().items()}
         special_ids = {config.bos_token_id, config.eos_token_id, *config.special_token_ids}
         texts = {i: text for i in special_ids if (text := backend.id_to_token(i)) is not None}
-        self._special_by_text = {text: i for i, text in texts.items()}
-        longest_first = sorted(self._special_by_text, key=len, reverse=True)
-        self._special_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+        self.special_by_text: dict[str, int] = {text: i for i, text in texts.items()}
+        longest_first = "|".join(map(re.escape, sorted(self.special_by_text, key=len, reverse=True)))
+        self._special_pattern = re.compile(f"({longest_first})")
+        self._special_start = re.compile(f"(?=(?:{longest_first}))(.)", re.DOTALL)
 
         self.vocab_size: int = config.vocab_size
         self.bos_token_id: int = config.bos_token_id
@@ -103,26 +105,36 @@ class Tokenizer:
         """Token ids of `text`.
 
         `add_bos` puts the bos token first if the checkpoint asks for one and it is not there yet. `parse_special` is
-        for rendered chat templates: the text of a special token (`<s>`) becomes that token instead of ordinary text.
-        Symbols that SentencePiece itself finds in text (InternLM2's chat markers) are found either way.
+        for rendered chat templates: the text of a special token (`<s>`) becomes that token instead of ordinary text,
+        except where `escape_special` has been at it. Symbols that SentencePiece itself finds in text (InternLM2's chat
+        markers) are found without `parse_special` too.
 
         Raises:
             RequestError: `text` has half of a surrogate pair, which no encoding can represent.
         """
-        if lone := _LONE_SURROGATE.search(text):
-            raise RequestError(
-                f"the text has a lone surrogate U+{ord(lone[0]):04X} at character {lone.start()}; send valid Unicode."
-            )
         if parse_special:
-            parts = self._special_pattern.split(text)  # ordinary, special, ordinary, ...
-            ids = self._encode_ordinary(parts[0])
-            for special, ordinary in zip(parts[1::2], parts[2::2], strict=True):
-                ids += [self._special_by_text[special], *self._encode_ordinary(ordinary)]
+            ids = []
+            for part in self._special_pattern.split(text):
+                special = self.special_by_text.get(part)
+                ids += self._encode_escaped(part) if special is None else [special]
         else:
+            _check_unicode(text)
             ids = self._encode_ordinary(text)
         if add_bos and self._config.add_bos_token and ids[:1] != [self.bos_token_id]:
             return [self.bos_token_id, *ids]
         return ids
+
+    def escape_special(self, text: str) -> str:
+        """`text` for a place in a rendered chat template where it must not become a special token.
+
+        `encode` with `parse_special` cuts the text of a special token found here after its first character, so that the
+        model reads the characters and not the token. Other texts stay as they are, and so do their ids.
+
+        Raises:
+            RequestError: as `encode`.
+        """
+        _check_unicode(text)
+        return self._special_start.sub(rf"\1{_CUT}", text)
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """Text of `ids`: their bytes read as UTF-8, U+FFFD for each invalid byte, spaces kept.
@@ -155,9 +167,22 @@ class Tokenizer:
             return piece.encode()
         return bytes(map(BYTE_LEVEL.__getitem__, piece))
 
+    def _encode_escaped(self, text: str) -> list[int]:
+        parts = text.split(_CUT)
+        for part in parts:
+            _check_unicode(part)
+        return [token_id for part in parts for token_id in self._encode_ordinary(part)]
+
     def _encode_ordinary(self, text: str) -> list[int]:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
+
+
+def _check_unicode(text: str) -> None:
+    if lone := _LONE_SURROGATE.search(text):
+        raise RequestError(
+            f"the text has a lone surrogate U+{ord(lone[0]):04X} at character {lone.start()}; send valid Unicode."
+        )
 
 
 def _byte_level_alphabet() -> dict[str, int]:

@@ -1,0 +1,60 @@
+"""The vendor's command `vastgenx`, on top of `ilmari serve`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ilmari.cli.errors import run
+from ilmari.errors import ConfigError
+from ilmari.server.options import HOST, ServerOptions
+
+PORT = 9000
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command("serve")
+def serve_command(
+    model: Annotated[Path, typer.Option(metavar="DIR", help="An artifact, as `vamc compile` writes it.")],
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen at.")] = HOST,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at; 0 takes a free one.")] = PORT,
+    batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="The most replies at once.")] = 16,
+    llm_devices: Annotated[
+        str | None, typer.Option("--llm_devices", metavar="[ID,...]", help="The vendor's devices: here the CPU.")
+    ] = None,
+) -> None:
+    """Serve a model over OpenAI's API, as `ilmari serve` does with more options."""
+    if llm_devices is not None:
+        _check_devices(llm_devices)
+        typer.secho("--llm_devices has no meaning here: the CPU computes.", dim=True, err=True)
+
+    from ilmari.engine.options import EngineOptions
+    from ilmari.server.serve import ModelOptions, serve
+
+    serve(ServerOptions(host=host, port=port), [ModelOptions(folder=model)], EngineOptions(max_num_seqs=batch_size))
+
+
+@app.callback()
+def vastgenx() -> None:
+    """The vendor's server command, done by ilmari on the CPU."""
+
+
+def _check_devices(text: str) -> None:
+    try:
+        devices = json.loads(text)
+    except (ValueError, RecursionError):
+        devices = None
+    if (
+        not isinstance(devices, list)
+        or not devices
+        or not all(type(device) is int and device >= 0 for device in devices)
+    ):
+        raise ConfigError(f"--llm_devices is {text!r}; expected a list of device numbers, such as [0,1].")
+
+
+def main() -> None:
+    """Entry point of `vastgenx`."""
+    sys.exit(run(app, "vastgenx"))

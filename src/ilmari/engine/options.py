@@ -1,0 +1,23 @@
+"""The limits of an engine that runs in its own process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Limits by the names that `Engine` gives them, and checks; None leaves one at the engine's default."""
+
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    kv_cache_memory_bytes: int | None = None
+    throughput: bool | None = None
+    enable_prefix_caching: bool | None = None
+    num_speculative_tokens: int | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The limits that are not left at their defaults, as keyword arguments of `Engine`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}

@@ -1,0 +1,172 @@
+"""Order of arrival, blocks that run out, and prompts that leave room for replies."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ilmari import SamplingParams
+from ilmari.artifact.artifact import Artifact
+from ilmari.engine.engine import Engine
+from ilmari.engine.pace import FIRST, STRETCH, WINDOW, Pace
+from ilmari.engine.sequence import Sequence
+
+GREEDY = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True, logprobs=2)
+SEEDED = replace(GREEDY, temperature=1.5, repetition_penalty=1.1, seed=11)
+
+
+def prompt_of(length: int) -> list[int]:
+    ids: list[int] = np.random.default_rng(length).integers(3, 333, length).tolist()
+    return ids
+
+
+@pytest.fixture(scope="module", params=["w8a16", "w8a8_kv8"])
+def artifact(request: pytest.FixtureRequest, compile_tiny: Callable[..., Path]) -> Artifact:
+    return Artifact.load(compile_tiny(request.param))
+
+
+def engine_of(artifact: Artifact, blocks: int, **limits: Any) -> Engine:
+    block_bytes = 16 * artifact.manifest.plan.kv_bytes_per_token
+    return Engine(artifact, kv_cache_memory_bytes=blocks * block_bytes, **limits)
+
+
+def run(engine: Engine, lengths: list[int], params: SamplingParams) -> list[Sequence]:
+    sequences = [engine.add(prompt_of(length), params, frozenset()) for length in lengths]
+    while engine.has_work:
+        engine.step()
+    assert engine.stats().kv_blocks_used == 0
+    return sequences
+
+
+@pytest.mark.parametrize("params", [GREEDY, SEEDED], ids=["greedy", "seeded"])
+@pytest.mark.parametrize("limits", [{}, {"max_num_batched_tokens": 16}, {"enable_prefix_caching": False}], ids=str)
+def test_preempted_sequences_give_the_same_answers(
+    artifact: Artifact, params: SamplingParams, limits: dict[str, Any]
+) -> None:
+    """Ten blocks, of which each sequence has five in the end: bit by bit what there is with enough of them."""
+    lengths = [33, 30, 40, 17, 1, 36]
+    want = run(engine_of(artifact, 100, num_speculative_tokens=0), lengths, params)
+    small = engine_of(artifact, 10, **limits)
+    got = run(small, lengths, params)
+    assert [(one.output, one.logprobs) for one in got] == [(one.output, one.logprobs) for one in want]
+    assert small.stats().preemptions == sum(one.preemptions for one in got) >= 1
+    assert got[0].preemptions == 0
+    assert {one.preemptions for one in want} == {0}
+
+
+def test_sequences_end_in_order_of_arrival_whatever_is_preempted(artifact: Artifact) -> None:
+    """Equal ones; the latest gives way."""
+    engine = engine_of(artifact, 7)
+    sequences = [engine.add(prompt_of(length), GREEDY, frozenset()) for length in (30, 31, 32, 29)]
+    ended: list[Sequence] = []
+    while engine.has_work:
+        running = [one for one in sequences if one.blocks]
+        assert running == [one for one in sequences if not one.finish_reason][: len(running)]
+        ended += [one for one in engine.step() if one.finish_reason]
+    assert ended == sequences
+    assert engine.stats().preemptions > 0
+
+
+def test_one_sequence_can_have_the_whole_cache(artifact: Artifact) -> None:
+    engine = engine_of(artifact, 8)
+    params = replace(GREEDY, max_tokens=None)
+    sequences = run(engine_of(artifact, 16), [100, 90], params)
+    assert [len(one.tokens) for one in sequences] == [256, 256]
+    sequences = run(engine, [100, 100], replace(GREEDY, max_tokens=28))
+    assert sequences[0].output == sequences[1].output == run(engine_of(artifact, 16), [100], GREEDY)[0].output[:28]
+
+
+def rows_of(engine: Engine, sequences: list[Sequence]) -> list[int]:
+    before = [one.computed for one in sequences]
+    engine.step()
+    return [one.computed - computed for one, computed in zip(sequences, before, strict=True)]
+
+
+def test_a_prompt_leaves_half_of_a_step_to_shorter_ones(artifact: Artifact) -> None:
+    engine = Engine(artifact, max_num_batched_tokens=32)
+    sequences = [engine.add(prompt_of(length), GREEDY, frozenset()) for length in (100, 50, 12, 101)]
+    assert rows_of(engine, sequences) == [16, 4, 12, 0]
+    assert rows_of(engine, sequences) == [16, 15, 1, 0]
+    assert rows_of(engine, sequences) == [16, 15, 1, 0]
+
+
+def test_of_equal_prompts_the_first_is_read_first(artifact: Artifact) -> None:
+    engine = Engine(artifact, max_num_batched_tokens=32)
+    sequences = [engine.add(prompt_of(100)[:64], GREEDY, frozenset(), cache_salt=salt) for salt in "ab"]
+    assert [rows_of(engine, sequences) for _ in range(3)] == [[32, 0], [32, 0], [1, 31]]
+
+
+def test_a_prompt_is_read_slowly_while_replies_wait_unless_throughput_counts(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def step(engine: Engine, sequences: list[Sequence]) -> list[int]:
+        """A step of n rows takes max(10, n) seconds."""
+        nonlocal now
+        before = [one.computed for one in sequences]
+        forward = engine._runner.forward
+
+        def timed(batch: Any, cache: Any) -> Any:
+            nonlocal now
+            now += max(10, batch.rows)
+            return forward(batch, cache)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._runner, "forward", timed)
+            engine.step()
+        return [one.computed - computed for one, computed in zip(sequences, before, strict=True)]
+
+    monkeypatch.setattr("ilmari.engine.engine.time.perf_counter", lambda: now)
+    for throughput in (True, False):
+        engine = Engine(artifact, throughput=throughput, num_speculative_tokens=0)
+        sequences = [engine.add(prompt_of(5), GREEDY, frozenset())]
+        for _ in range(3):
+            step(engine, sequences)
+        sequences.append(engine.add(prompt_of(128), GREEDY, frozenset()))
+        steps = [step(engine, sequences) for _ in range(6)]
+        if throughput:
+            assert steps[0] == [1, 128]
+        else:
+            # FIRST rows in 10 seconds, so 20 in 25; those in 20, so by the median 22, and from then on 25
+            assert steps == [[1, rows - 1] for rows in (FIRST, 20, 22, 25, 25, 25)]
+
+
+def test_a_prompt_is_read_at_full_speed_when_nobody_waits(artifact: Artifact) -> None:
+    engine = Engine(artifact, throughput=False)
+    assert rows_of(engine, [engine.add(prompt_of(128), GREEDY, frozenset())]) == [128]
+
+
+def test_pace_finds_the_rows_that_fit() -> None:
+    """Whatever a step costs: a part that is always there, then as much for each row."""
+    for fixed, least in ((0.0, 0.010), (0.010, 0.0), (0.010, 0.030)):
+        pace = Pace()
+        assert pace.rows == FIRST
+
+        def seconds(rows: int, fixed: float = fixed, least: float = least) -> float:
+            return max(least, fixed + 0.002 * rows)
+
+        for _ in range(3):
+            pace.take(1, 0, seconds(1))
+        steps = []
+        for _ in range(40):
+            steps.append(seconds(pace.rows))
+            pace.take(1, pace.rows - 1, steps[-1])
+        assert max(steps) <= STRETCH * seconds(1) or seconds(FIRST) == max(steps)
+        assert steps[-1] > 0.8 * STRETCH * seconds(1)
+
+
+def test_one_disturbed_step_does_not_change_the_pace() -> None:
+    pace = Pace()
+    for _ in range(WINDOW):
+        pace.take(1, 0, 0.010)
+        pace.take(1, 15, 0.020)
+    rows = pace.rows
+    assert rows == int(STRETCH * 0.010 * 16 / 0.020)
+    pace.take(1, 0, 100.0)
+    pace.take(1, 15, 100.0)
+    pace.take(0, 512, 100.0)
+    assert pace.rows == rows
