@@ -31,7 +31,18 @@ def for_client(body: dict[str, Any]) -> dict[str, Any]:
 
 
 _KNOWN = {
-    *("model", "messages", "prompt", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "stop", "seed"),
+    *(
+        "model",
+        "messages",
+        "prompt",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "n",
+        "stop",
+        "seed",
+    ),
     *("stream", "stream_options", "logprobs", "top_logprobs", "logit_bias", "echo", "best_of", "suffix", "user"),
     *("tools", "tool_choice", "parallel_tool_calls", "response_format", "presence_penalty", "frequency_penalty"),
 }
@@ -65,6 +76,4 @@ def complete_stream(client: OpenAI, prompt: str | list[int], **more: Any) -> lis
 
 def text_of(chunks: Iterable[ChatCompletionChunk], index: int = 0) -> str:
     """The text of one reply of a stream."""
-    return "".join(
-        choice.delta.content or "" for chunk in chunks for choice in chunk.choices if choice.index == index
-    )
+    return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices if choice.index == index)

@@ -69,9 +69,7 @@ def test_a_stop_string_ends_the_reply_in_the_engine(server: LiveServer, client: 
 def test_cancelled_replies_leave_the_others_as_they_are(server: LiveServer, client: OpenAI) -> None:
     expected = [chunk.choices for chunk in chat_stream(client, temperature=1, seed=1)]
     stream = begin(client, n=3)
-    found = client.chat.completions.create(
-        **for_client(body(messages=HELLO, stream=True, temperature=1, seed=1))
-    )
+    found = client.chat.completions.create(**for_client(body(messages=HELLO, stream=True, temperature=1, seed=1)))
     with found:
         first = next(iter(found))
         stream.close()

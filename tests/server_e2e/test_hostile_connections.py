@@ -32,9 +32,7 @@ POST = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/j
 @pytest.fixture(scope="module")
 def hurried(start_server: StartServer) -> Iterator[LiveServer]:
     """A server whose time limits are a tenth of the real ones."""
-    server = start_server(
-        "--request-timeout", str(REPLY_S), program=(sys.executable, "-P", "-c", HURRIED)
-    )
+    server = start_server("--request-timeout", str(REPLY_S), program=(sys.executable, "-P", "-c", HURRIED))
     yield server
     server.wait_idle()
     server.stop()

@@ -151,7 +151,8 @@ HEAVY_SCHEMAS = {
     "a huge string": {"type": "string", "minLength": 10**9},
     "many properties": {"type": "object", "properties": {f"p{index}": {"type": "string"} for index in range(1500)}},
     "doubling": {
-        "$defs": {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(30)} | {"d30": {"type": "null"}},
+        "$defs": {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(30)}
+        | {"d30": {"type": "null"}},
         "$ref": "#/$defs/d0",
     },
 }

@@ -60,5 +60,7 @@ def test_numpy_is_never_allowed_to_unpickle() -> None:
 
 def test_keys_are_compared_in_constant_time() -> None:
     tree = ast.parse((SOURCE / "server" / "auth.py").read_text(encoding="utf-8"))
-    called = {node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}
+    called = {
+        node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
     assert "compare_digest" in called

@@ -34,16 +34,16 @@ def asker(small: LiveServer) -> Iterator[OpenAI]:
 @contextlib.contextmanager
 def crowd(server: LiveServer, client: OpenAI) -> Iterator[None]:
     """Five long replies, as many as fit."""
-    with contextlib.ExitStack() as stack:
+    threads = [threading.Thread(target=_ask, args=(client,), daemon=True) for _ in range(3)]
+    with contextlib.ExitStack() as running:
         for _ in range(2):
-            stack.enter_context(client.chat.completions.create(**LONG))
-        # A stream begins with its first token, which those that wait will not see.
-        for _ in range(3):
-            thread = threading.Thread(target=_ask, args=(client,), daemon=True)
+            running.enter_context(client.chat.completions.create(**LONG))
+        for thread in threads:
             thread.start()
-            stack.callback(thread.join, SECONDS)
         wait_until(lambda: server.load == (2, 3))
         yield
+    for thread in threads:
+        thread.join(SECONDS)
     server.wait_idle()
 
 
