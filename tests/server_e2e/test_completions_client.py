@@ -1,4 +1,4 @@
-"""The official client on /v1/completions: prompts of every form, echo, log-probabilities, and the library's own text."""
+"""The official client on /v1/completions: prompts of every form, echo, logprobs, and the library's own text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies that must have a form: JSON, schemas, regexes, grammars and calls of tools, from a model that writes noise."""
+"""Replies that must have a form: JSON of a schema, regex, grammar, call of a tool, from a model that writes noise."""
 
 from __future__ import annotations
 
