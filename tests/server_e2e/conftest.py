@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from checkpoints import CompileTiny
-from live_server import ILMARI, SECONDS, LiveServer, serve_command
+from live_server import ILMARI, SECONDS, LiveServer, StartServer, serve_command
 from openai import OpenAI
-
-StartServer = Callable[..., LiveServer]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """No test here may hang for long."""
+    """No test here may hang for long, unless it says so."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(180))
 
 

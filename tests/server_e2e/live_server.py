@@ -176,6 +176,10 @@ class LiveServer:
         self._process.stdout.close()
 
 
+StartServer = Callable[..., LiveServer]
+"""Starts a server with the flags it is given."""
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     """Ask again and again until it is so."""
     end = time.monotonic() + seconds

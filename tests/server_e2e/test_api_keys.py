@@ -7,8 +7,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from conftest import StartServer
-from live_server import SECONDS, LiveServer
+from live_server import SECONDS, LiveServer, StartServer
 from openai import OpenAI
 from requests_to_tiny import chat, complete
 

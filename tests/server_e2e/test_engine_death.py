@@ -10,8 +10,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from conftest import StartServer
-from live_server import ILMARI, SECONDS, LiveServer, wait_until
+from live_server import ILMARI, SECONDS, LiveServer, StartServer, wait_until
 from openai import OpenAI
 from requests_to_tiny import HELLO, body, chat, for_client
 

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from conftest import StartServer
-from live_server import LiveServer, wait_until
+from live_server import LiveServer, StartServer, wait_until
 from requests_to_tiny import body
 
 HEAD_S, BODY_S, REPLY_S = 1.0, 2.0, 3.0

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from conftest import StartServer
-from live_server import SECONDS, LiveServer, wait_until
+from live_server import SECONDS, LiveServer, StartServer, wait_until
 from openai import OpenAI
 from requests_to_tiny import HELLO, body, chat, for_client
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conftest import StartServer
-from live_server import SECONDS, LiveServer
+from live_server import SECONDS, LiveServer, StartServer
 from openai import OpenAI
 from requests_to_tiny import complete
 

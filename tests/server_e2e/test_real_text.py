@@ -19,7 +19,7 @@ from ilmari.compile.config import load_config
 from ilmari.compile.pipeline import compile_model
 from ilmari.demo.recipe import write_recipe
 
-pytestmark = [pytest.mark.demo_model, pytest.mark.slow]
+pytestmark = [pytest.mark.demo_model, pytest.mark.slow, pytest.mark.timeout(600)]  # the model is compiled first
 
 FREE = {"allowed_token_ids": None, "ignore_eos": False}
 CAPITAL = "The capital of France is"
