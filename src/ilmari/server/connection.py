@@ -71,13 +71,19 @@ class _Reply:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._start: Message | None = None
+        self._whole = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._start = message
+        else:
+            self._whole = not message.get("more_body", False)
         await self._send(message)
 
     async def end(self, error: ApiError, scope: Scope, receive: Receive) -> None:
+        """With `error`, unless it ended just as it was to be cancelled."""
+        if self._whole:
+            return
         if self._start is None:
             await error.response(scope, receive, self._send)
         elif dict(self._start["headers"]).get(b"content-type", b"").startswith(b"text/event-stream"):

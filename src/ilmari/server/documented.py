@@ -30,6 +30,8 @@ GENERATION_ERRORS = errors(400, 401, 404, 408, 413, 429, 500, 503)
 
 
 def json_or_stream(whole: type, chunk: type) -> Responses:
-    """Success, as JSON or as a stream of JSON."""
-    stream = {"schema": {"type": "string", "description": f"Events, each a {chunk.__name__} as JSON; then [DONE]."}}
+    """Success, as JSON or as a stream of events with JSON in them."""
+    data = {"type": "string", "description": f"A {chunk.__name__} as JSON; [DONE] in the last event."}
+    event = {"type": "object", "properties": {"data": data}, "required": ["data"]}
+    stream = {"itemSchema": event}
     return {200: {"model": whole, "description": "The reply.", "content": {"text/event-stream": stream}}}
