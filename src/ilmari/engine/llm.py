@@ -121,10 +121,13 @@ class LLM:
     def render(self, messages: Many[Message]) -> list[int]:
         """Token ids of a conversation, up to where the assistant's reply begins.
 
+        Contents are ordinary text: what reads like a special token there does not become one.
+
         Raises:
             RequestError: messages that the template does not take, or no template.
         """
-        return self.tokenizer.encode(self.chat_template.render(messages), add_bos=False, parse_special=True)
+        text = self.chat_template.render(messages, escape=self.tokenizer.escape_special)
+        return self.tokenizer.encode(text, add_bos=False, parse_special=True)
 
     def logits(self, token_ids: Many[int]) -> NDArray[np.float32]:
         """Logits float32 [len, vocab]: row i scores the token after token_ids[i].

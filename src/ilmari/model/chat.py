@@ -1,6 +1,6 @@
 """Messages to a prompt, by the checkpoint's own template."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -80,11 +80,13 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] = (),
         add_generation_prompt: bool = True,
         variables: Mapping[str, bool | int | str] = MappingProxyType({}),
+        escape: Callable[[str], str] = str,
     ) -> str:
         """The prompt for `messages`, each `{"role": str, "content": str}`; other keys are the template's affair.
 
-        Encode it with `parse_special=True`, and put what strangers wrote through `Tokenizer.escape_special` beforehand:
-        it could end its turn and begin another. `tools` are for a template that takes them, in OpenAI's form.
+        Encode it with `parse_special=True`, and put what strangers wrote through `Tokenizer.escape_special`, beforehand
+        or as `escape` for all contents: it could end its turn and begin another. `tools` are for a template that takes
+        them, in OpenAI's form.
         `add_generation_prompt` ends the prompt where the assistant's answer begins. `variables` are those that the
         template reads beside these.
 
@@ -100,7 +102,7 @@ class ChatTemplate:
             raise RequestError(f"the chat template reads no variable {unknown[0]!r}; those that may be set: {known}.")
         given = {
             **variables,
-            "messages": [dict(message) for message in messages],
+            "messages": [{**message, "content": escape(message["content"])} for message in messages],
             "add_generation_prompt": add_generation_prompt,
         }
         if tools:
