@@ -205,3 +205,19 @@ def test_server_seed_draws_for_those_without(make_app: Any, engine: FakeEngine) 
     first, second, again, more = (params.seed for _, params, _ in engine.asked.values())
     assert (first, second) == (again, more)
     assert first != second
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 128, "logprobs": 20, "max_tokens": 200},
+        {"n": 128, "logprobs": 20, "max_tokens": 2**31 - 1},
+        {"n": 128, "max_tokens": 1, "prompt": ["x" * 100] * 8, "prompt_logprobs": 5},
+    ],
+)
+def test_few_bytes_that_ask_for_gigabytes(client: TestClient, engine: FakeEngine, fields: dict[str, Any]) -> None:
+    """Each field is within its bounds; their product is not."""
+    answer = client.post("/v1/completions", json={"prompt": "x", "ignore_eos": True} | fields)
+    assert answer.status_code == 400
+    assert "log-probabilities" in answer.json()["error"]["message"]
+    assert not engine.asked

@@ -52,7 +52,12 @@ def test_fields() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("MAX_BODY_BYTES", "4 MiB"), ("MAX_HEAD_BYTES", "64 KiB"), ("MAX_GRAMMAR_CHARS", "65536 ")]
+    [
+        ("MAX_BODY_BYTES", "4 MiB"),
+        ("MAX_HEAD_BYTES", "64 KiB"),
+        ("MAX_GRAMMAR_CHARS", "65536 "),
+        ("MAX_LOGPROB_ENTRIES", "524288 "),
+    ]
     + [(name, f"{getattr(limits, name):g} s") for name in ("HEAD_TIMEOUT_S", "BODY_TIMEOUT_S", "PROMPT_TIMEOUT_S")],
 )
 def test_limits(name: str, value: str) -> None:

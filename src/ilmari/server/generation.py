@@ -14,6 +14,7 @@ from ilmari.engine.sampling_params import SamplingParams
 from ilmari.engine.text_stream import TextStream
 from ilmari.server.errors import ApiError
 from ilmari.server.exchange import Exchange
+from ilmari.server.limits import MAX_LOGPROB_ENTRIES
 from ilmari.server.served_model import ServedModel
 from ilmari.server.service import Service
 
@@ -61,9 +62,11 @@ class Generation:
     ) -> None:
         """
         Raises:
+            ApiError: too many log-probabilities are asked for.
             RequestError: a parameter that the model does not take.
         """
         params.check_vocabulary(model.engine.manifest.model.vocab_size)
+        _check_logprobs(model, prompts, params, n)
         if params.seed is None and service.seeds is not None:
             params = replace(params, seed=service.seeds.getrandbits(63))
         self.model = model
@@ -170,6 +173,18 @@ class Generation:
         self.completion_tokens += tokens
         self._exchange.completion_tokens = self.completion_tokens
         self._metrics.generation_tokens.labels(self.model.name).inc(tokens)
+
+
+def _check_logprobs(model: ServedModel, prompts: list[Prompt], params: SamplingParams, n: int) -> None:
+    length = min(params.max_tokens or model.max_model_len, model.max_model_len)
+    at_each, before = (0 if count is None else count + 1 for count in (params.logprobs, params.prompt_logprobs))
+    most = n * sum(at_each * length + before * len(prompt.ids) for prompt in prompts)
+    if most > MAX_LOGPROB_ENTRIES:
+        raise ApiError(
+            400,
+            f"This may take {most:,} log-probabilities and one answer has at most {MAX_LOGPROB_ENTRIES:,}; lower "
+            "max_tokens, n or logprobs.",
+        )
 
 
 def _advance(stream: TextStream, token_ids: list[int], finished: bool) -> tuple[str, int]:

@@ -16,6 +16,8 @@ MAX_N: Final = 128
 MAX_PROMPTS: Final = 1024
 MAX_SEQUENCES: Final = 1024
 """Replies to one request: prompts times `n`."""
+MAX_LOGPROB_ENTRIES: Final = 1 << 19
+"""Log-probabilities in one answer: each takes more than half a kilobyte on its way."""
 MAX_MESSAGES: Final = 4096
 MAX_NAME_CHARS: Final = 256
 """Names, users, salts and request ids."""
