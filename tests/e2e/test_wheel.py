@@ -63,7 +63,11 @@ def test_content(wheel: Path) -> None:
         "ilmari/py.typed",
         "ilmari/demo/demo.yaml",
     }
-    assert {line.split(" = ")[0] for line in entry_points.splitlines() if " = " in line} == {"ilmari", "vamc"}
+    assert {line.split(" = ")[0] for line in entry_points.splitlines() if " = " in line} == {
+        "ilmari",
+        "vamc",
+        "vastgenx",
+    }
 
 
 @pytest.mark.demo_model
