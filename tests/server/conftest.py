@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checkpoints import write_checkpoint
-from fake_engine import MAX_SEQ_LEN, FakeEngine
+from fake_engine import MAX_SEQ_LEN, FakeEngine, MakeApp
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 from tool_tokenizers import convert
@@ -19,8 +18,6 @@ from ilmari.model.tokenizer import Tokenizer
 from ilmari.server.app import create_app
 from ilmari.server.options import ServerOptions
 from ilmari.server.served_model import Models, ServedModel
-
-MakeApp = Callable[..., FastAPI]
 
 
 @pytest.fixture(scope="session")

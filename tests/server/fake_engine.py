@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from types import SimpleNamespace
 from typing import Literal, cast
 
 from checkpoints import EOS
+from fastapi import FastAPI
 
 from ilmari.engine.client import EngineClient, EngineDead
 from ilmari.engine.logprobs import TokenLogprob
@@ -15,6 +16,9 @@ from ilmari.engine.messages import Delta, Stats
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.model.chat import ChatTemplate
 from ilmari.model.tokenizer import Tokenizer
+
+MakeApp = Callable[..., FastAPI]
+"""The fixture `make_app`: an application over the engine, with the options it is given."""
 
 MAX_PROMPT_LEN = 128
 MAX_SEQ_LEN = 256

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
-from conftest import MakeApp
+from fake_engine import MakeApp
 from fastapi import FastAPI
 from uvicorn.server import ServerState
 

@@ -8,8 +8,7 @@ import re
 from typing import Any
 
 import pytest
-from conftest import MakeApp
-from fake_engine import FakeEngine
+from fake_engine import FakeEngine, MakeApp
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 

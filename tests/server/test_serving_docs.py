@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from conftest import MakeApp
+from fake_engine import MakeApp
 
 from ilmari.cli.app import app as cli
 from ilmari.server import limits
