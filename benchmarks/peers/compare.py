@@ -112,7 +112,8 @@ def compare(stage: Stage, setup: Setup, rounds: int) -> dict[str, Any]:
     }
 
 
-def _artifact(text: str) -> tuple[str, Path]:
+def named_artifact(text: str) -> tuple[str, Path]:
+    """What `--artifact SCHEME=DIR` says."""
     scheme, _, folder = text.partition("=")
     return scheme, Path(folder).resolve()
 
@@ -121,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--stage", choices=STAGES, action="append", help="one or several; all by default")
-    parser.add_argument("--artifact", type=_artifact, action="append", default=[], metavar="SCHEME=DIR")
+    parser.add_argument("--artifact", type=named_artifact, action="append", default=[], metavar="SCHEME=DIR")
     parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--cache", type=Path, default=cache.DEFAULT)
     parser.add_argument("--output", type=Path, default=RESULTS)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import cache
+from benchmarks.peers.compare import named_artifact
 from benchmarks.peers.machine import Machine
 from benchmarks.serving import drafts, front_end, prefix, stall, throughput
 from benchmarks.serving.rounds import run_rounds, summary
@@ -54,17 +55,12 @@ def run(part: Part, setup: Setup, rounds: int) -> dict[str, Any]:
     }
 
 
-def _artifact(text: str) -> tuple[str, Path]:
-    scheme, _, folder = text.partition("=")
-    return scheme, Path(folder).resolve()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--only", choices=PARTS, action="append", help="one or several; all by default")
     parser.add_argument("--scheme", choices=SCHEMES, action="append", help="one or several; all by default")
-    parser.add_argument("--artifact", type=_artifact, action="append", default=[], metavar="SCHEME=DIR")
+    parser.add_argument("--artifact", type=named_artifact, action="append", default=[], metavar="SCHEME=DIR")
     parser.add_argument("--flags", type=shlex.split, default=[], help="more flags for `ilmari serve`")
     parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--cache", type=Path, default=cache.DEFAULT)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.serving.client import Address
 from benchmarks.serving.closed_loop import ask, fixed_length
-from benchmarks.serving.processes import awake, pause
-from benchmarks.serving.rounds import Cases, Measure
-from benchmarks.serving.servers import Server
-from benchmarks.serving.setup import NO_DRAFTS, Bar, Part, Setup, vocab_size
+from benchmarks.serving.scenario import Scenario
+from benchmarks.serving.setup import Bar, Part
 
 SHARED, OWN = 1000, 24
 BAR = 0.15
@@ -25,26 +21,10 @@ async def _twice(address: Address, prompts: list[list[int]]) -> dict[str, float]
     return {"first_ttft_s": first, "second_ttft_s": second, "share": second / first}
 
 
-def _measure(server: Server, artifact: Path) -> Measure:
-    vocab = vocab_size(artifact)
-    pause(server.pid)
-
-    def measure(seed: int) -> dict[str, float]:
-        rng = np.random.default_rng((seed, SHARED))
-        shared, *ends = [rng.integers(3, vocab, length).tolist() for length in (SHARED, OWN, OWN)]
-        with awake(server.pid):
-            return asyncio.run(_twice(server.address, [shared + end for end in ends]))
-
-    return measure
-
-
-def _cases(setup: Setup) -> Cases:
-    artifacts = {f"ilmari {scheme}": setup.artifact(scheme) for scheme in setup.schemes}
-    return {
-        f"{SHARED} tokens shared": {
-            name: _measure(setup.serve(artifact, *NO_DRAFTS), artifact) for name, artifact in artifacts.items()
-        }
-    }
+def _prompts(seed: int, vocab: int) -> list[list[int]]:
+    rng = np.random.default_rng((seed, SHARED))
+    shared, *ends = [rng.integers(3, vocab, length).tolist() for length in (SHARED, OWN, OWN)]
+    return [shared + end for end in ends]
 
 
 def _bars(figures: Mapping[str, Any]) -> list[Bar]:
@@ -55,4 +35,4 @@ def _bars(figures: Mapping[str, Any]) -> list[Bar]:
     ]
 
 
-PART = Part(_cases, _bars)
+PART = Part(Scenario(f"{SHARED} tokens shared", _prompts, _twice).cases, _bars)

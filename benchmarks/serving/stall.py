@@ -6,18 +6,15 @@ import asyncio
 import statistics
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.serving.client import Address
 from benchmarks.serving.closed_loop import ask, fixed_length, stream
-from benchmarks.serving.processes import awake, pause
 from benchmarks.serving.reply import Reply, percentile_99, waits
-from benchmarks.serving.rounds import Cases, Measure
-from benchmarks.serving.servers import Server
-from benchmarks.serving.setup import NO_DRAFTS, Bar, Part, Setup, vocab_size
+from benchmarks.serving.scenario import Scenario
+from benchmarks.serving.setup import Bar, Part
 
 RUNNING = 4
 SHORT, LONG = 32, 1024
@@ -59,26 +56,9 @@ async def _disturb(address: Address, prompts: list[list[int]]) -> dict[str, floa
     }
 
 
-def _measure(server: Server, artifact: Path) -> Measure:
-    vocab = vocab_size(artifact)
-    pause(server.pid)
-
-    def measure(seed: int) -> dict[str, float]:
-        rng = np.random.default_rng((seed, LONG))
-        prompts = [rng.integers(3, vocab, length).tolist() for length in (*[SHORT] * RUNNING, LONG)]
-        with awake(server.pid):
-            return asyncio.run(_disturb(server.address, prompts))
-
-    return measure
-
-
-def _cases(setup: Setup) -> Cases:
-    artifacts = {f"ilmari {scheme}": setup.artifact(scheme) for scheme in setup.schemes}
-    return {
-        f"{LONG} tokens among {RUNNING} replies": {
-            name: _measure(setup.serve(artifact, *NO_DRAFTS), artifact) for name, artifact in artifacts.items()
-        }
-    }
+def _prompts(seed: int, vocab: int) -> list[list[int]]:
+    rng = np.random.default_rng((seed, LONG))
+    return [rng.integers(3, vocab, length).tolist() for length in (*[SHORT] * RUNNING, LONG)]
 
 
 def _bars(figures: Mapping[str, Any]) -> list[Bar]:
@@ -89,4 +69,4 @@ def _bars(figures: Mapping[str, Any]) -> list[Bar]:
     ]
 
 
-PART = Part(_cases, _bars)
+PART = Part(Scenario(f"{LONG} tokens among {RUNNING} replies", _prompts, _disturb).cases, _bars)
