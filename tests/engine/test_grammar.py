@@ -84,7 +84,7 @@ def test_what_a_text_may_be(
     grammars: Grammars, tokenizer: Tokenizer, given: dict[str, Any], good: list[str], bad: list[str]
 ) -> None:
     structured = StructuredOutputs(**given)
-    grammars.check(structured)
+    grammars.constraint(structured)
     assert [may_be(grammars, tokenizer, structured, text) for text in good] == [True] * len(good)
     assert [may_be(grammars, tokenizer, structured, text) for text in bad] == [False] * len(bad)
 
@@ -138,7 +138,7 @@ REFUSED = [
 def test_what_cannot_be_used_is_one_sentence(byte_level: Tokenizer, given: dict[str, Any], sentence: str) -> None:
     started = time.process_time()
     with pytest.raises(RequestError) as caught:
-        Grammars(byte_level).check(StructuredOutputs(**given))
+        Grammars(byte_level).constraint(StructuredOutputs(**given))
     message = str(caught.value)
     assert sentence in message
     assert len(message) < 350
@@ -171,7 +171,7 @@ def test_how_long_a_regex_is_written_out(pattern: str, size: int) -> None:
 def test_the_largest_that_is_taken_is_fast(byte_level: Tokenizer) -> None:
     count = int(MAX_WRITTEN_OUT**0.5)
     started = time.process_time()
-    Grammars(byte_level).check(StructuredOutputs(regex=f"(a{{{count}}}){{{count}}}"))
+    Grammars(byte_level).constraint(StructuredOutputs(regex=f"(a{{{count}}}){{{count}}}"))
     assert time.process_time() - started < 5
 
 

@@ -20,9 +20,10 @@ from ilmari.bench.cost import Load, Span
 from ilmari.bench.kernel_cost import kernel_cost
 from ilmari.bench.recorder import Call, RecordingLibrary
 from ilmari.engine.batch import Batch, Work, make_batch
-from ilmari.engine.engine import MAX_NUM_SEQS, MOST_BATCHED_TOKENS
+from ilmari.engine.engine import MOST_BATCHED_TOKENS
 from ilmari.engine.kv_cache import KvCache, blocks_for
 from ilmari.engine.memory import available_bytes
+from ilmari.engine.options import MAX_NUM_SEQS
 from ilmari.engine.runner import Runner
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.engine.sequence import Sequence

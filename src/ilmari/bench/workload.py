@@ -10,8 +10,9 @@ import numpy as np
 
 from ilmari.bench.cost import Load, Span
 from ilmari.bench.recorder import Call
-from ilmari.engine.engine import MAX_NUM_BATCHED_TOKENS, Engine
+from ilmari.engine.engine import Engine
 from ilmari.engine.kv_cache import blocks_for
+from ilmari.engine.options import MAX_NUM_BATCHED_TOKENS
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.errors import RequestError
 

@@ -16,6 +16,7 @@ from ilmari.engine.block_pool import BlockPool
 from ilmari.engine.kv_cache import KvCache, blocks_for
 from ilmari.engine.memory import available_bytes
 from ilmari.engine.messages import Stats
+from ilmari.engine.options import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, NUM_SPECULATIVE_TOKENS
 from ilmari.engine.runner import Runner
 from ilmari.engine.sampler import make_rng
 from ilmari.engine.sampling_params import SamplingParams
@@ -28,9 +29,6 @@ from ilmari.kernels.kv_layout import BLOCK_SIZE
 from ilmari.kernels.library import KernelLibrary
 from ilmari.model.rope import inv_freq
 
-MAX_NUM_SEQS = 16
-MAX_NUM_BATCHED_TOKENS = 512
-NUM_SPECULATIVE_TOKENS = 4
 SHARE_OF_MEMORY = 0.5  # of what is available, for the KV cache by default
 MOST_BATCHED_TOKENS = 16384  # rows of a step times the vocabulary are numbered in 32 bits
 

@@ -43,14 +43,6 @@ class Grammars:
             eos_token=sorted(self._tokenizer.stop_token_ids),
         )
 
-    def check(self, structured: StructuredOutputs) -> None:
-        """Compile and forget: what a front end does, in a thread, before it submits a request.
-
-        Raises:
-            RequestError: as `constraint`.
-        """
-        self.constraint(structured)
-
     def constraint(self, structured: StructuredOutputs) -> GrammarConstraint:
         """A fresh constraint for one sequence.
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilmari.artifact.artifact import TOKENIZER, Artifact
-from ilmari.engine.engine import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, Engine
+from ilmari.engine.engine import Engine
+from ilmari.engine.options import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS
 from ilmari.engine.output import RequestOutput
 from ilmari.engine.request import Request
 from ilmari.engine.sampling_params import SamplingParams

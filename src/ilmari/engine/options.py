@@ -1,9 +1,13 @@
-"""The limits of an engine that runs in its own process."""
+"""The limits of an engine: their defaults, and those of one that runs in its own process."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
+
+MAX_NUM_SEQS = 16
+MAX_NUM_BATCHED_TOKENS = 512
+NUM_SPECULATIVE_TOKENS = 4
 
 
 @dataclass(frozen=True, kw_only=True)

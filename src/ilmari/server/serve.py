@@ -17,8 +17,7 @@ from pathlib import Path
 import uvicorn
 
 from ilmari.engine.client import EngineClient, EngineDead
-from ilmari.engine.engine import MAX_NUM_SEQS
-from ilmari.engine.options import EngineOptions
+from ilmari.engine.options import MAX_NUM_SEQS, EngineOptions
 from ilmari.errors import ArtifactError, ConfigError
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.model.chat import ChatTemplate
