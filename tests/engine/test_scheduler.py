@@ -131,8 +131,8 @@ def test_a_prompt_is_read_slowly_while_replies_wait_unless_throughput_counts(
         if throughput:
             assert steps[0] == [1, 128]
         else:
-            # FIRST rows in 10 seconds, so 20 in 25; those in 20, so by the median 22, and from then on 25
-            assert steps == [[1, rows - 1] for rows in (FIRST, 20, 22, 25, 25, 25)]
+            # FIRST rows in 10 seconds, so 17 in 22; those in 17, so 22 from then on
+            assert steps == [[1, rows - 1] for rows in (FIRST, 17, 22, 22, 22, 22)]
 
 
 def test_a_prompt_is_read_at_full_speed_when_nobody_waits(artifact: Artifact) -> None:
@@ -140,33 +140,45 @@ def test_a_prompt_is_read_at_full_speed_when_nobody_waits(artifact: Artifact) ->
     assert rows_of(engine, [engine.add(prompt_of(128), GREEDY, frozenset())]) == [128]
 
 
-def test_pace_finds_the_rows_that_fit() -> None:
-    """Whatever a step costs: a part that is always there, then as much for each row."""
-    for fixed, least in ((0.0, 0.010), (0.010, 0.0), (0.010, 0.030)):
-        pace = Pace()
-        assert pace.rows == FIRST
+def step_seconds(rows: int, fixed: float, least: float) -> float:
+    """A part that is always there, then as much for each row, and at least the time to read the weights."""
+    return max(least, fixed + 0.002 * rows)
 
-        def seconds(rows: int, fixed: float = fixed, least: float = least) -> float:
-            return max(least, fixed + 0.002 * rows)
 
-        for _ in range(3):
-            pace.take(1, 0, seconds(1))
-        steps = []
-        for _ in range(40):
-            steps.append(seconds(pace.rows))
-            pace.take(1, pace.rows - 1, steps[-1])
-        assert max(steps) <= STRETCH * seconds(1) or seconds(FIRST) == max(steps)
-        assert steps[-1] > 0.8 * STRETCH * seconds(1)
+@pytest.mark.parametrize("replies", [1, 4, 16])
+@pytest.mark.parametrize(("fixed", "least"), [(0.0, 0.010), (0.010, 0.0), (0.010, 0.030)])
+def test_pace_finds_the_rows_that_fit(fixed: float, least: float, replies: int) -> None:
+    pace, alone = Pace(), step_seconds(replies, fixed, least)
+    assert pace.rows(replies) == FIRST
+    for _ in range(3):
+        pace.take(replies, alone)
+    steps = []
+    for _ in range(40):
+        rows = max(replies + 1, pace.rows(replies))
+        steps.append(step_seconds(rows, fixed, least))
+        pace.take(rows, steps[-1])
+    assert max(steps) <= max(STRETCH * alone, step_seconds(FIRST, fixed, least))
+    assert steps[-1] > 0.8 * STRETCH * alone
+
+
+def test_pace_knows_what_replies_take_that_never_ran_without_a_prompt() -> None:
+    """Under load there is always a prompt: the time of 16 replies is read from the curve, not that of the one before."""
+    pace = Pace()
+    pace.take(512, step_seconds(512, 0.010, 0.030))
+    for _ in range(WINDOW):
+        pace.take(1, step_seconds(1, 0.010, 0.030))
+    for _ in range(40):
+        pace.take(pace.rows(16), step_seconds(pace.rows(16), 0.010, 0.030))
+    assert 2 < step_seconds(pace.rows(16), 0.010, 0.030) / step_seconds(16, 0.010, 0.030) < 3
 
 
 def test_one_disturbed_step_does_not_change_the_pace() -> None:
     pace = Pace()
     for _ in range(WINDOW):
-        pace.take(1, 0, 0.010)
-        pace.take(1, 15, 0.020)
-    rows = pace.rows
-    assert rows == int(STRETCH * 0.010 * 16 / 0.020)
-    pace.take(1, 0, 100.0)
-    pace.take(1, 15, 100.0)
-    pace.take(0, 512, 100.0)
-    assert pace.rows == rows
+        pace.take(1, 0.010)
+        pace.take(16, 0.020)
+    rows = pace.rows(1)
+    assert rows == int(16 * STRETCH * 0.010 / 0.020)
+    pace.take(1, 100.0)
+    pace.take(16, 100.0)
+    assert pace.rows(1) == rows

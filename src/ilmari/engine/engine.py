@@ -192,8 +192,7 @@ class Engine:
             if self._extend(item, row):
                 gained.append(item.sequence)
             row += item.outputs
-        replies = sum(item.rows for item in work if item.is_reply)
-        self._scheduler.pace.take(replies, sum(item.rows for item in work) - replies, time.perf_counter() - began)
+        self._scheduler.pace.take(sum(item.rows for item in work), time.perf_counter() - began)
         return gained
 
     def _extend(self, item: Work, row: int) -> bool:

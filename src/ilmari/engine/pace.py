@@ -1,40 +1,43 @@
 """How much of a prompt a step can take before running replies wait too long for it."""
 
-from collections import deque
-from statistics import median
+from collections import defaultdict, deque
 
-STRETCH = 2.5
-"""A step with a part of a prompt may take this many times as long as one of replies alone."""
+import numpy as np
+
+STRETCH = 2.2
+"""A step with a part of a prompt may take this many times as long as one of the same replies alone."""
 
 FIRST = 8
-"""Rows of a step before there are measurements."""
+"""Rows of a step before longer ones were measured."""
 
 WINDOW = 8
-"""Steps of a kind that are remembered; the median of them is not moved by one that was disturbed."""
+"""Steps of about the same number of rows that are remembered; one that was disturbed does not move their median."""
 
 
 class Pace:
-    """Learns from the steps that were run.
+    """Learns how long steps take from those that were run, of replies, of prompts, or of both.
 
-    The rows that fit into the time are extrapolated from the rows per second of the last steps with prompts. A few
-    rows take less than their share, as the weights are read once for all of them: the estimate is then too low, and
-    the next step, which follows it, tells more. So the steps grow to the right size and do not overshoot.
+    A point of the curve is the median of the last steps whose numbers of rows have as many binary digits; between
+    points it is straight, and beyond the last one seconds grow as rows do. More rows take less than that, as the
+    weights are read once for all of them: the estimate is then too low, and the next step, which follows it, tells
+    more. So the steps grow to the right size and do not overshoot.
     """
 
     def __init__(self) -> None:
-        self._replies: deque[float] = deque(maxlen=WINDOW)  # seconds
-        self._mixed: deque[float] = deque(maxlen=WINDOW)  # rows per second
+        self._steps: defaultdict[int, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=WINDOW))
 
-    @property
-    def rows(self) -> int:
-        """Rows that a step with prompts may have, those of replies included; at least 1."""
-        if not self._replies or not self._mixed:
+    def take(self, rows: int, seconds: float) -> None:
+        """A step of `rows` rows took `seconds`."""
+        self._steps[rows.bit_length()].append((rows, seconds))
+
+    def rows(self, replies: int) -> int:
+        """Rows that a step with prompts and `replies` replies may have, both together; at least 1."""
+        points = [np.median(self._steps[digits], axis=0) for digits in sorted(self._steps)]
+        if not points or points[-1][0] < FIRST:
             return FIRST
-        return max(1, int(STRETCH * median(self._replies) * median(self._mixed)))
-
-    def take(self, replies: int, prompts: int, seconds: float) -> None:
-        """A step took `seconds` for so many rows of replies and of prompts; without replies it tells nothing."""
-        if replies and prompts:
-            self._mixed.append((replies + prompts) / seconds)
-        elif replies:
-            self._replies.append(seconds)
+        rows, seconds = np.array(points).T
+        seconds = np.maximum.accumulate(seconds)
+        limit = STRETCH * np.interp(replies, rows, seconds)
+        if limit > seconds[-1]:
+            return int(rows[-1] * limit / seconds[-1])
+        return max(1, int(np.interp(limit, seconds, rows)))

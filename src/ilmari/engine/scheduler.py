@@ -135,7 +135,7 @@ class Scheduler:
         """Rows for prompts."""
         rows = self._max_rows
         if replies and prompts and not self._throughput:
-            rows = min(rows, max(self.pace.rows, replies + LEAST_PROMPT_ROWS))
+            rows = min(rows, max(self.pace.rows(replies), replies + LEAST_PROMPT_ROWS))
         return rows - replies
 
     def _reply(self, sequence: Sequence, drafts: int) -> Work:
