@@ -162,7 +162,7 @@ def test_pace_finds_the_rows_that_fit(fixed: float, least: float, replies: int) 
 
 
 def test_pace_knows_what_replies_take_that_never_ran_without_a_prompt() -> None:
-    """Under load there is always a prompt: the time of 16 replies is read from the curve, not that of the one before."""
+    """Under load there is always a prompt: the time of 16 replies is read from the curve."""
     pace = Pace()
     pace.take(512, step_seconds(512, 0.010, 0.030))
     for _ in range(WINDOW):
