@@ -56,6 +56,8 @@ def test_fields() -> None:
         ("MAX_BODY_BYTES", "4 MiB"),
         ("MAX_HEAD_BYTES", "64 KiB"),
         ("MAX_GRAMMAR_CHARS", "65536 "),
+        ("MAX_SCHEMA_BYTES", "64 KiB"),
+        ("MAX_SCHEMA_NESTING", "32 "),
         ("MAX_LOGPROB_ENTRIES", "524288 "),
     ]
     + [(name, f"{getattr(limits, name):g} s") for name in ("HEAD_TIMEOUT_S", "BODY_TIMEOUT_S", "PROMPT_TIMEOUT_S")],

@@ -156,6 +156,10 @@ class Engine:
                     f"Prompt token {position} is {token}, outside the vocabulary of {self.config.vocab_size}."
                 )
 
+    def prepare_grammars(self) -> None:
+        """Make what grammars need of the vocabulary, most of a second's work; else the first grammar does."""
+        self._sampler.prepare_grammars()
+
     @property
     def has_work(self) -> bool:
         """Whether any sequence is unfinished."""

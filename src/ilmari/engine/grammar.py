@@ -43,6 +43,10 @@ class Grammars:
             eos_token=sorted(self._tokenizer.stop_token_ids),
         )
 
+    def prepare(self) -> None:
+        """Make what all grammars share."""
+        _ = self._vocabulary
+
     def constraint(self, structured: StructuredOutputs) -> GrammarConstraint:
         """A fresh constraint for one sequence.
 

@@ -81,6 +81,7 @@ def _serve(connection: socket.socket, inbox: Inbox) -> None:
         sentence = str(error).encode(errors="backslashreplace").decode()  # a path may be no Unicode
         connection.sendall(frame(Failed(type(error).__name__, sentence)))
         sys.exit(USER_ERROR)
+    engine.prepare_grammars()
     connection.sendall(frame(Ready(engine.stats())))
     worker = Worker(engine, tokenizer.stop_token_ids)
     while True:

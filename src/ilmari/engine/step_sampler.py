@@ -26,6 +26,10 @@ class StepSampler:
         self._tokenizer_folder = tokenizer_folder
         self._sampler = Sampler(library, vocab_size)
 
+    def prepare_grammars(self) -> None:
+        """Do now what the first grammar would otherwise wait for, and the sequences that run with it."""
+        self._grammars.prepare()
+
     def rules(self, params: SamplingParams, prompt: Many[int], stop_ids: frozenset[int]) -> LogitRules | None:
         """What changes the logits of a new sequence; None if nothing does.
 

@@ -6,9 +6,7 @@ import json
 from typing import Any
 
 from ilmari.errors import RequestError
-
-MAX_SCHEMA_BYTES = 64 << 10
-MAX_SCHEMA_NESTING = 32
+from ilmari.server.limits import MAX_SCHEMA_BYTES, MAX_SCHEMA_NESTING
 
 
 def schema_text(schema: Any, field: str) -> str:

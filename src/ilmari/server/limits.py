@@ -23,4 +23,6 @@ MAX_NAME_CHARS: Final = 256
 """Names, users, salts and request ids."""
 MAX_TEMPLATE_VARIABLES: Final = 16
 MAX_GRAMMAR_CHARS: Final = 64 << 10
+MAX_SCHEMA_BYTES: Final = 64 << 10
+MAX_SCHEMA_NESTING: Final = 32
 RETRY_AFTER_S: Final = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
@@ -18,6 +17,7 @@ from ilmari.engine.sampling_params import (
     StructuredOutputs,
 )
 from ilmari.server.errors import ApiError
+from ilmari.server.json_limits import schema_text
 from ilmari.server.limits import MAX_GRAMMAR_CHARS, MAX_N, MAX_NAME_CHARS, MAX_TEMPLATE_VARIABLES
 
 _MAX_INT32 = 2**31 - 1
@@ -52,7 +52,7 @@ class StreamOptions(Fields):
 class Guide(Fields):
     """vLLM's `structured_outputs`: exactly one of them."""
 
-    json_schema: Annotated[dict[str, Any] | bool | _Grammar | None, Field(alias="json")] = None
+    json_schema: Annotated[dict[str, Any] | _Grammar | None, Field(alias="json")] = None
     json_object: bool = False
     regex: _Grammar | None = None
     grammar: _Grammar | None = None
@@ -61,11 +61,11 @@ class Guide(Fields):
         """The same for the sampler.
 
         Raises:
-            RequestError: none or several are given.
+            RequestError: none or several are given, or a schema is too large or too deep.
         """
         schema = self.json_schema
         return StructuredOutputs(
-            json=schema_text(schema) if isinstance(schema, dict | bool) else schema,
+            json=schema_text(schema, "structured_outputs.json") if isinstance(schema, dict) else schema,
             json_object=self.json_object,
             regex=self.regex,
             grammar=self.grammar,
@@ -101,18 +101,6 @@ class JsonSchemaFormat(Fields):
 
 
 ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
-
-
-def schema_text(schema: dict[str, Any] | bool) -> str:
-    """A schema as the text that the grammar is made of.
-
-    Raises:
-        ApiError: it is too long.
-    """
-    text = json.dumps(schema)
-    if len(text) > MAX_GRAMMAR_CHARS:
-        raise ApiError(400, f"The JSON schema has {len(text)} characters; give at most {MAX_GRAMMAR_CHARS}.")
-    return text
 
 
 def _one_or_many(value: Any) -> str:
@@ -181,7 +169,7 @@ class GenerationFields(Fields):
             case JsonObjectFormat():
                 return StructuredOutputs(json_object=True)
             case JsonSchemaFormat(json_schema=format_):
-                return StructuredOutputs(json=schema_text(format_.schema_))
+                return StructuredOutputs(json=schema_text(format_.schema_, "response_format.json_schema.schema"))
         return None
 
     def check_together(self, most_logprobs: int, logprobs: int | None) -> None:
