@@ -9,6 +9,8 @@ import argparse
 import dataclasses
 import json
 import shlex
+import signal
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=cache.DEFAULT)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended, as after Ctrl-C
     setup = Setup(
         cache=arguments.cache.resolve(),
         artifacts=dict(arguments.artifact),
