@@ -1,4 +1,4 @@
-"""`ilmari bench serve` and `bench compare` against servers that do what they are told: grids, interruptions, refusals."""
+"""`ilmari bench serve` and `bench compare` against servers that do as they are told: grids, interruptions, refusals."""
 
 from __future__ import annotations
 
