@@ -59,6 +59,11 @@ class Point:
     num_prompts: int
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """Those that tell it from the other points of a grid, as a seed takes them."""
+        return self.input_len or 0, self.output_len, self.max_concurrency or 0, round(1e6 * (self.request_rate or 0))
+
+    @property
     def label(self) -> str:
         """For people to read."""
         if self.max_concurrency is None:

@@ -41,7 +41,9 @@ def serve_command(
     ] = None,
     input_len: Annotated[
         str | None,
-        typer.Option("--input-len", "--random-input-len", metavar="N,N,...", help="Tokens of a prompt, all included."),
+        typer.Option(
+            "--input-len", "--random-input-len", metavar="N,N,...", help="Tokens of a prompt, template included."
+        ),
     ] = None,
     output_len: Annotated[
         str | None, typer.Option("--output-len", "--random-output-len", metavar="N,N,...", help="Tokens of a reply.")
