@@ -54,6 +54,7 @@ class FakeOpenAI:
     def __enter__(self) -> FakeOpenAI:
         self._rng = random.Random(0)
         self._loop = asyncio.new_event_loop()
+        self._never = asyncio.Event()
         self._server = self._loop.run_until_complete(
             asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.certificate)
         )
@@ -148,7 +149,7 @@ class FakeOpenAI:
         while done < tokens:
             await asyncio.sleep(when - time.perf_counter())
             if fault == "never":
-                await asyncio.Event().wait()
+                await self._never.wait()
             if fault and done >= tokens // 2:
                 if fault == "drop":
                     return False

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from ilmari.bench.serve.figures import METRICS, figures
-from ilmari.bench.serve.plan import GRIDS, ONE_POINT, PROMPTS_OF_OPEN_LOOP, PROMPTS_PER_CLIENT
+from ilmari.bench.serve.plan import GRIDS, ONE_POINT, PROMPTS_OF_OPEN_LOOP, PROMPTS_PER_CLIENT, Grid
 from ilmari.bench.serve.prompts import WORDS
 from ilmari.bench.serve.reply import Reply
 from ilmari.cli.app import app
@@ -54,7 +54,7 @@ def test_defaults() -> None:
 
 
 def test_the_recipe_s_lists() -> None:
-    recipe = GRIDS["recipe"]
+    recipe = GRIDS[Grid.RECIPE]
     shown = [", ".join(map(str, each)) for each in (recipe.input_lens, recipe.output_lens, recipe.max_concurrencies)]
     assert f"`recipe`: {shown[0]} in, {shown[1]} out, {shown[2]} clients" in DOCS
     assert {len(word) for word in WORDS} == {4}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ilmari.bench.serve.dialect import Dialect
-from ilmari.bench.serve.plan import GRIDS, Dataset, Endpoint, Settings
+from ilmari.bench.serve.plan import GRIDS, Dataset, Endpoint, Grid, Settings
 from ilmari.bench.serve.prompts import WORDS, Prompt, PromptFile, Ruler, random_prompts
 from ilmari.bench.serve.target import Target
 from ilmari.errors import DataError, RequestError
@@ -21,9 +21,9 @@ RECIPE = Settings(
     model="m",
     dataset_name=Dataset.RANDOM,
     dataset_sha256=None,
-    input_lens=GRIDS["recipe"].input_lens,
-    output_lens=GRIDS["recipe"].output_lens,
-    max_concurrencies=GRIDS["recipe"].max_concurrencies,
+    input_lens=GRIDS[Grid.RECIPE].input_lens,
+    output_lens=GRIDS[Grid.RECIPE].output_lens,
+    max_concurrencies=GRIDS[Grid.RECIPE].max_concurrencies,
     request_rates=(),
     num_prompts=None,
     num_warmups=1,

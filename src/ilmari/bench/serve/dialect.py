@@ -45,11 +45,12 @@ class Dialect:
         if self.usage:
             running = {"continuous_usage_stats": True} if self.running_usage else {}
             fields["stream_options"] = {"include_usage": True, **running}
-        return json.dumps(fields | self.extra, ensure_ascii=False).encode()
+        return json.dumps({**fields, **self.extra}, ensure_ascii=False).encode()
 
     def without_what(self, error: str) -> tuple[str, Dialect] | None:
         """The field that an error complains of and the dialect without it; None if it is none of them."""
         for name, attribute in OPTIONAL.items():
             if name in error and getattr(self, attribute):
-                return name, replace(self, **{attribute: False})
+                changed: dict[str, Any] = {attribute: False}
+                return name, replace(self, **changed)
         return None

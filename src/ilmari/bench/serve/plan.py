@@ -32,16 +32,22 @@ class Dataset(StrEnum):
     CUSTOM = "custom"
 
 
+class Grid(StrEnum):
+    """Grids that have a name."""
+
+    RECIPE = "recipe"
+
+
 @dataclass(frozen=True)
 class Lists:
-    """The axes of a grid that has a name."""
+    """The axes of a grid."""
 
     input_lens: tuple[int, ...]
     output_lens: tuple[int, ...]
     max_concurrencies: tuple[int, ...]
 
 
-GRIDS = {"recipe": Lists((510, 1020, 2040), (512, 1024, 2048), (1, 4, 8, 16))}
+GRIDS = {Grid.RECIPE: Lists((510, 1020, 2040), (512, 1024, 2048), (1, 4, 8, 16))}
 ONE_POINT = Lists((512,), (128,), (1,))
 
 

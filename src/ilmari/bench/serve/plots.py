@@ -21,13 +21,11 @@ def png_of(result: Mapping[str, Any]) -> bytes:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     axis = "request_rate" if result["settings"]["request_rates"] else "max_concurrency"
     curves = _curves(result, axis)
     figure = Figure(figsize=_SIZE, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     for axes, (metric, title) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
         for label, points in curves.items():
             known = [(point[axis], point[metric]) for point in points if point[metric] is not None]
@@ -44,7 +42,7 @@ def png_of(result: Mapping[str, Any]) -> bytes:
     figure.legend(handles, labels, loc="outside lower center", ncols=3, title="tokens in / out", frameon=False)
     figure.suptitle(f"{result['settings']['model']}, {result['date']}; client on {result['cpu']}", fontsize="medium")
     data = io.BytesIO()
-    canvas.print_png(data)
+    figure.savefig(data, format="png")
     return data.getvalue()
 
 

@@ -16,7 +16,7 @@ from ilmari.errors import DataError, RequestError
 _WORDS = (
     "also area back bank bird blue body book case city cold dark data date deep door each east face fact farm fast "
     "fire fish food form free full game girl gold good hand hard head high hill home hour idea just kind king lake "
-    "land last life line long made main many milk moon more name next only open part past rain"
+    "land last life line long made main many milk moon more name next only open part past rain real road"
 )
 WORDS = tuple(_WORDS.split())
 """Each is one token of nearly every vocabulary, with a space before it; and all are equally long, so that there are
@@ -119,13 +119,12 @@ def _row(path: Path, number: int, line: str) -> tuple[str | list[dict[str, Any]]
         row = json.loads(line)
     except (ValueError, RecursionError):
         row = None
-    content = (row.get("prompt") or row.get("messages")) if isinstance(row, dict) else None
+    content: Any = (row.get("prompt") or row.get("messages")) if isinstance(row, dict) else None
     length = row.get("output_tokens") if isinstance(row, dict) else None
-    is_text = isinstance(content, str)
     is_talk = isinstance(content, list) and all(isinstance(message, dict) for message in content)
-    if not (is_text or is_talk) or not (length is None or (type(length) is int and length > 0)):
-        raise DataError(
-            f"{path}, line {number}: expected a JSON object with `prompt`, a text, or `messages`, a list, and "
-            "`output_tokens`, a positive number, where there is one."
-        )
-    return content, length
+    if (isinstance(content, str) or is_talk) and (length is None or (type(length) is int and length > 0)):
+        return content, length
+    raise DataError(
+        f"{path}, line {number}: expected a JSON object with `prompt`, a text, or `messages`, a list, and "
+        "`output_tokens`, a positive number, where there is one."
+    )

@@ -6,13 +6,12 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from ilmari.bench.serve.plan import GRIDS, ONE_POINT, Dataset, Endpoint, Settings
+from ilmari.bench.serve.plan import GRIDS, ONE_POINT, Dataset, Endpoint, Grid, Settings
 from ilmari.cli.options import JsonFlag
 from ilmari.cli.output import print_json
 from ilmari.errors import RequestError
@@ -21,8 +20,6 @@ BASE_URL = "http://127.0.0.1:8000"
 PERCENTILES = "99"
 
 Number = TypeVar("Number", int, float)
-
-Grid = StrEnum("Grid", {name.upper(): name for name in GRIDS})
 
 
 def serve_command(
