@@ -37,9 +37,9 @@ from ilmari.bench.serve.target import Target
 from ilmari.demo.download import fetch_weights
 
 RESULTS = Path(__file__).parents[1] / "results" / "instrument.json"
-INPUT_LEN, OUTPUT_LEN = 512, 128
+INPUT_LEN, OUTPUT_LEN = 512, 64
 CONCURRENCIES = (1, 4)
-PROMPTS = 10
+PROMPTS = 8
 CONTEXT = 1024
 HISTOGRAMS = {
     "ttft": "ilmari:time_to_first_token_seconds",
