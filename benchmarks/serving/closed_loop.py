@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator
@@ -11,6 +10,7 @@ from typing import Any
 from benchmarks.serving.client import DONE, Address, Exchange
 from benchmarks.serving.reply import Reply
 from benchmarks.serving.traffic import Traffic
+from ilmari.bench.serve import load
 
 COMPLETIONS = "/v1/completions"
 
@@ -54,14 +54,10 @@ def fixed_length(prompt: list[int], new_tokens: int) -> dict[str, Any]:
 
 async def closed_loop(address: Address, traffic: Traffic, vocab_size: int) -> list[Reply]:
     """All replies; each has the tokens that were asked for."""
-    prompts = iter(traffic.prompts(vocab_size))
-    replies = []
 
-    async def client() -> None:
-        for prompt in prompts:
-            reply, _ = await ask(address, fixed_length(prompt, traffic.new_tokens))
-            assert reply.tokens == traffic.new_tokens
-            replies.append(reply)
+    async def reply_to(prompt: list[int]) -> Reply:
+        reply, _ = await ask(address, fixed_length(prompt, traffic.new_tokens))
+        assert reply.tokens == traffic.new_tokens
+        return reply
 
-    await asyncio.gather(*(client() for _ in range(traffic.concurrency)))
-    return replies
+    return await load.closed_loop(reply_to, traffic.prompts(vocab_size), traffic.concurrency)

@@ -8,6 +8,7 @@ IlmariError
 ├── RequestError       a prompt, a message or a sampling parameter
 ├── DataError          a data set: a file to calibrate or to measure with
 ├── OutputError        a place that cannot be written
+├── ServerError        a server to be measured that cannot be reached, or refuses
 └── DownloadError      something that had to be fetched and could not be
 
 Every message is one sentence that names the file, key or field, what was found, what was expected and what to do.
@@ -45,6 +46,10 @@ class DataError(IlmariError):
 
 class OutputError(IlmariError):
     """An output path that cannot be written."""
+
+
+class ServerError(IlmariError):
+    """A server over HTTP that cannot be reached, or does not do what is asked of it."""
 
 
 class DownloadError(IlmariError):

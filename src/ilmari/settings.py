@@ -16,6 +16,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ilmari"
 
 
+def openai_api_key() -> str | None:
+    """The key for somebody else's server: `OPENAI_API_KEY`, where OpenAI's own clients look for it."""
+    return os.environ.get("OPENAI_API_KEY") or None
+
+
 def num_threads() -> int:
     """How many threads kernels use: `ILMARI_NUM_THREADS`, else the cores that this process may use, at most 1024.
 

@@ -50,6 +50,13 @@ SAID = {
     "bench latency": [
         *("--model", "--input-len", "--output-len", "--batch", "--rounds", "--profile", "-t,", "--threads", "--json"),
     ],
+    "bench serve": [
+        *("--base-url", "--model", "--endpoint", "--api-key", "--grid", "--input-len,", "--random-input-len"),
+        *("--output-len,", "--random-output-len", "--max-concurrency", "--request-rate", "--num-prompts"),
+        *("--num-warmups", "--dataset-name", "--dataset-path", "--ignore-eos", "--extra-body", "--seed", "--goodput"),
+        *("--metric-percentiles", "--result-dir", "--json"),
+    ],
+    "bench compare": ["FIRST", "SECOND", "--json"],
     "bench kernels": ["--model", "--rows", "--context", "--rounds", "-t,", "--threads", "--json"],
 }
 
