@@ -21,6 +21,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ FOLDER: Final = Path(__file__).parent
 DASHBOARD: Final = FOLDER.parent / "grafana" / "ilmari.json"
 KEY: Final = "a-key-for-this-trial"
 SECONDS: Final = 30
-VARIABLES: Final = {"$instance": ".*", "$model": ".*", "$__rate_interval": "20s", "$__range": "60s"}
+VARIABLES: Final = {"$instance": ".*", "$model": ".*", "$__rate_interval": "30s", "$__range": "60s"}
 # Two run and two wait: of six clients some are refused.
 FLAGS: Final = ("--max-num-seqs", "2", "--max-num-queued-reqs", "2")
 CLIENTS: Final = 6
@@ -105,11 +106,17 @@ class Load:
 
     def __init__(self, server: Server) -> None:
         self.end = threading.Event()
-        self.statuses: dict[int, int] = {}
+        self.statuses = Counter[int]()
         self._url = f"http://127.0.0.1:{server.address.port}/v1/completions"
         self._lock = threading.Lock()
         for number in range(CLIENTS):
             threading.Thread(target=self._ask, args=(number,), daemon=True).start()
+
+    def wait_for_replies(self) -> None:
+        """Until there are more than now."""
+        before = self.statuses[200]
+        while self.statuses[200] < before + CLIENTS:
+            time.sleep(0.1)
 
     def _ask(self, number: int) -> None:
         # What repeats itself is guessed ahead, and its beginning is found in the prefix cache.
@@ -124,8 +131,10 @@ class Load:
             except urllib.error.HTTPError as error:
                 status = error.code
                 time.sleep(0.3)
+            except urllib.error.URLError:
+                return  # the trial is over
             with self._lock:
-                self.statuses[status] = self.statuses.get(status, 0) + 1
+                self.statuses[status] += 1
 
 
 def questions() -> Iterator[tuple[str, str, str]]:
@@ -162,10 +171,12 @@ def main(artifact: Path, record: Path) -> None:
         try:
             with prometheus(folder, server.address.port) as client:
                 load = Load(server)
+                load.wait_for_replies()
                 time.sleep(SECONDS / 2)
                 engine = engine_of(server.pid)
                 assert engine is not None
                 os.kill(engine, signal.SIGKILL)
+                load.wait_for_replies()
                 time.sleep(SECONDS / 2)
                 seen = ask(client)
                 version = client.get("/api/v1/status/buildinfo")["version"]

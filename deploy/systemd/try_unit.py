@@ -48,7 +48,7 @@ def _expanded(name: str) -> set[str]:
 
 def serve(artifact: Path, *before: str) -> subprocess.Popen[str]:
     """`ilmari serve` on a free port, started by another program."""
-    command = [*before, sys.executable, "-m", "ilmari", "serve", "--model", str(artifact), "--port", "0"]
+    command = [*before, sys.executable, "-B", "-m", "ilmari", "serve", "--model", str(artifact), "--port", "0"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
