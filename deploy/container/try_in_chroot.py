@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -143,12 +142,10 @@ def serve(image: Image, artifact: Path, place: Path) -> dict[str, Any]:
         for folder in ("dev", "proc"):
             stack.enter_context(mounted(Path("/", folder), place / folder, writable=True))
         command = image.command([*image.entry, "--host", "127.0.0.1"], place)
-        began = time.monotonic()
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
             assert server.stdout
             ready = server.stdout.readline().strip()
-            seconds = time.monotonic() - began
             assert ready.startswith("serving"), f"the server ended with exit code {server.wait()}"
             users = Path(f"/proc/{server.pid}/status").read_text().split("Uid:\t")[1].split()[0]
             answer = ask(ready.split()[-1])
@@ -157,7 +154,6 @@ def serve(image: Image, artifact: Path, place: Path) -> dict[str, Any]:
             server.terminate()
         return {
             "user": users,
-            "ready_after_seconds": round(seconds, 1),
             "answer": answer,
             "exit_code_of_health_check": health,
             "exit_code_after_sigterm": server.wait(60),
