@@ -147,13 +147,13 @@ def serve(image: Image, artifact: Path, place: Path) -> dict[str, Any]:
             assert server.stdout
             ready = server.stdout.readline().strip()
             assert ready.startswith("serving"), f"the server ended with exit code {server.wait()}"
-            users = Path(f"/proc/{server.pid}/status").read_text().split("Uid:\t")[1].split()[0]
+            user = Path(f"/proc/{server.pid}/status").read_text().split("Uid:\t")[1].split()[0]
             answer = ask(ready.split()[-1])
             health = subprocess.run(image.command(image.health, place), check=False).returncode
         finally:
             server.terminate()
         return {
-            "user": users,
+            "user": user,
             "answer": answer,
             "exit_code_of_health_check": health,
             "exit_code_after_sigterm": server.wait(60),
