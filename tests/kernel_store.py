@@ -1,7 +1,7 @@
 """Kernels compiled once in a test run: compiling those of a small model takes seconds, and most tests want the same."""
 
+import fcntl
 import hashlib
-import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,10 +34,12 @@ def kernel_store(folder: Path) -> Iterator[None]:
 def _compile_once(compile_kernels: Compile, folder: Path) -> Compile:
     def compile_once(plan: Plan, target: Target, progress: Progress, names: Collection[str] | None = None) -> bytes:
         path = folder / _key(plan, target, names)
-        if not path.exists():
-            part = path.with_suffix(f".{os.getpid()}")
-            part.write_bytes(compile_kernels(plan, target, progress, names))
-            part.rename(path)  # at once: another process never sees a part
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # who wants the same meanwhile waits for it
+            if not path.exists():
+                part = path.with_suffix(".part")
+                part.write_bytes(compile_kernels(plan, target, progress, names))
+                part.rename(path)  # at once: a process that is killed leaves no part of it
         progress(1, 1)
         return path.read_bytes()
 

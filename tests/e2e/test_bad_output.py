@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from commands import ILMARI
+from commands import ILMARI, STORED
 from refusals import Workplace, assert_one_error, content, ilmari_here
 
 pytestmark = pytest.mark.usefixtures("kernels_compiled_once")
@@ -128,9 +128,9 @@ def test_full_stdout(compile_tiny: Callable[..., Path], args: list[str]) -> None
     assert result.stderr.count("\n") == 1
 
 
-def start(workplace: Workplace) -> subprocess.Popen[str]:
+def start(workplace: Workplace, program: tuple[str, ...] = ILMARI) -> subprocess.Popen[str]:
     """A compilation on its way."""
-    command = [*ILMARI, "compile", str(workplace.recipe)]
+    command = [*program, "compile", str(workplace.recipe)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -180,8 +180,9 @@ def test_kill_and_compile_again(workplace: Workplace, compile_tiny: Callable[...
     assert ilmari_here("verify", workplace.artifact).returncode == 0
 
 
-def test_two_at_once(workplace: Workplace) -> None:
-    with start(workplace) as first, start(workplace) as second:
+def test_two_at_once(workplace: Workplace, kernels_compiled_once: Path) -> None:
+    program = (*STORED, str(kernels_compiled_once), "ilmari")
+    with start(workplace, program) as first, start(workplace, program) as second:
         ends = [process.communicate() for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), ends
     assert list(workplace.artifact.parent.iterdir()) == [workplace.artifact]

@@ -148,6 +148,7 @@ def test_requests_of_a_killed_engine_fail_and_later_ones_succeed(artifact: Path)
                 await tokens(client, f"{life} too early", PROMPTS[0])
             await until(lambda: client.state == "ready")
             assert engine_pid(client) != pid
+            assert client.restarts == life + 1
             assert await tokens(client, f"{life} later", PROMPTS[0]) == want
 
     with_client(artifact, use)

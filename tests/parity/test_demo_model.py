@@ -39,7 +39,11 @@ CompileDemo = Callable[..., LLM]
 
 
 @pytest.fixture(scope="module")
-def compile_demo(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CompileDemo]:
+def compile_demo(
+    demo_checkpoint: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    kernels_compiled_once: Path,  # noqa: ARG001
+) -> Iterator[CompileDemo]:
     """compile_demo(dtype, activation, scheme): the demo's own recipe, for prompts up to 1,024 tokens."""
     parent = tmp_path_factory.mktemp("artifacts")
 

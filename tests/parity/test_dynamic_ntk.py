@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from checkpoints import write_checkpoint
+from checkpoints import TINY_SIZES, write_checkpoint
 
 from ilmari import LLM, SamplingParams
 from ilmari.engine.output import RequestOutput
@@ -22,17 +22,11 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_linear_kernel")]
 
 MAX_POSITION = 64
-VOCAB = 331
+VOCAB = TINY_SIZES["vocab"]
 TOLERANCE = 4e-4  # of the logits' range
-SIZES: dict[str, Any] = {
-    "heads": 4,
-    "kv_heads": 2,
-    "head_dim": 64,
-    "intermediate": 200,
-    "vocab": VOCAB,
+SIZES: dict[str, Any] = TINY_SIZES | {
     "max_position": MAX_POSITION,
     "rope_scaling": {"type": "dynamic", "factor": 2.5},
-    "with_tokenizer": True,
 }
 LOGPROBS = 20
 

@@ -46,6 +46,7 @@ class FakeEngine:
         self.running: set[str] = set()
         self.ended_early: list[str] = []
         self.state: Literal["starting", "ready", "dead"] = "ready"
+        self.restarts = 0
         self.stats = Stats(running=1, waiting=2, kv_blocks=10, kv_blocks_used=5, prefix_queries=7, prefix_hits=3)
         self.manifest = SimpleNamespace(
             name="tiny",

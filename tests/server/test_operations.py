@@ -262,6 +262,7 @@ def test_metrics(client: TestClient) -> None:
     assert 'ilmari:generation_tokens_total{model_name="tiny"} 15.0' in text
     assert 'ilmari:request_success_total{finished_reason="stop",model_name="tiny"} 1.0' in text
     assert 'ilmari:time_to_first_token_seconds_count{model_name="tiny"} 1.0' in text
+    assert 'ilmari:inter_token_latency_seconds_count{model_name="tiny"} 14.0' in text
     assert 'ilmari:http_responses_total{status="200"} 1.0' in text
 
 

@@ -80,6 +80,7 @@ def test_killed_under_load(mortal: LiveServer, asker: OpenAI) -> None:
         assert after != before
         assert chat(asker).choices[0].message.content == expected
         mortal.wait_idle()
+    assert mortal.metric("ilmari:engine_restarts_total") == 3
 
 
 def test_the_official_client_tries_again_by_itself(mortal: LiveServer, asker: OpenAI) -> None:

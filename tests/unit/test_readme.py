@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("benchmarks", "configs", "docs", "src/ilmari", "tests")
+FOLDERS = ("benchmarks", "configs", "deploy", "docs", "src/ilmari", "tests")
 UNLISTED = {"__pycache__", "results", "__init__.py"}  # a package is described where its folder stands
 
 

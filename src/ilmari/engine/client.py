@@ -54,6 +54,7 @@ class EngineClient:
         self._mailboxes: dict[str, Mailbox] = {}
         self._state: Literal["starting", "ready", "dead"] = "dead"
         self._stats = Stats()
+        self._restarts = 0
 
     @property
     def state(self) -> Literal["starting", "ready", "dead"]:
@@ -64,6 +65,11 @@ class EngineClient:
     def stats(self) -> Stats:
         """The engine after its last step."""
         return self._stats
+
+    @property
+    def restarts(self) -> int:
+        """How many times the engine was started again, attempts that failed included."""
+        return self._restarts
 
     @property
     def pid(self) -> int | None:
@@ -169,6 +175,7 @@ class EngineClient:
         delay = FIRST_DELAY
         while True:
             await asyncio.sleep(delay)
+            self._restarts += 1
             try:
                 return await self._launch()
             except (EngineDead, IlmariError, OSError) as error:

@@ -80,6 +80,11 @@ class Stats(msgspec.Struct, frozen=True, omit_defaults=True):
     draft_tokens: int = 0
     accepted_tokens: int = 0
 
+    @property
+    def kv_usage(self) -> float:
+        """Share of the KV blocks in use, 0 to 1."""
+        return self.kv_blocks_used / self.kv_blocks if self.kv_blocks else 0.0
+
 
 class Step(msgspec.Struct, frozen=True, tag=True):
     """One step's deltas, and how the engine stands after it; also what follows a message when there is no work."""

@@ -130,6 +130,7 @@ class Generation:
         engine, params = self.model.engine, self._params(index)
         text_stream = TextStream(engine.tokenizer, params, engine.tokenizer.stop_token_ids)
         first_after: float | None = None
+        latest = 0.0
         tokens = 0
         deltas = engine.generate(f"{self._id}-{index}", self.prompts[index // self.n].ids, params, self._salt)
         async with aclosing(deltas):
@@ -140,8 +141,13 @@ class Generation:
                     raise ApiError(500, "The engine gave up this request.")
                 if index % self.n == 0:
                     self.cached_tokens += delta.cached_tokens
-                if delta.token_ids and first_after is None:
-                    first_after = time.monotonic() - self._exchange.began
+                if delta.token_ids:
+                    now = time.monotonic()
+                    if first_after is None:
+                        first_after = now - self._exchange.began
+                    else:
+                        self._metrics.between_tokens.labels(self.model.name).observe(now - latest)
+                    latest = now
                 text, taken = _advance(text_stream, delta.token_ids, delta.finish_reason is not None)
                 tokens += taken
                 self._count(taken)

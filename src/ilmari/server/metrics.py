@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ilmari.engine.messages import Stats
 from ilmari.server.served_model import Models, ServedModel
 
 _LABEL: Final = ["model_name"]
@@ -17,16 +17,17 @@ _SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 _TOKENS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000)
 
 ENGINE_METRICS: Final = {
-    "ilmari:num_requests_running": (GaugeMetricFamily, "Replies in the engine's batch.", "running"),
-    "ilmari:num_requests_waiting": (GaugeMetricFamily, "Replies that wait for a place in it.", "waiting"),
-    "ilmari:kv_cache_usage_perc": (GaugeMetricFamily, "Share of the KV cache's blocks in use, 0 to 1.", "kv_usage"),
-    "ilmari:prefix_cache_queries": (CounterMetricFamily, "Prompt tokens looked up in the cache.", "prefix_queries"),
-    "ilmari:prefix_cache_hits": (CounterMetricFamily, "Prompt tokens found there.", "prefix_hits"),
-    "ilmari:num_preemptions": (CounterMetricFamily, "Replies put back for want of blocks.", "preemptions"),
-    "ilmari:spec_decode_num_draft_tokens": (CounterMetricFamily, "Tokens guessed ahead.", "draft_tokens"),
-    "ilmari:spec_decode_num_accepted_tokens": (CounterMetricFamily, "Guesses that were right.", "accepted_tokens"),
+    "ilmari:num_requests_running": (GaugeMetricFamily, "Replies in the engine's batch.", "stats.running"),
+    "ilmari:num_requests_waiting": (GaugeMetricFamily, "Replies that wait for a place in it.", "stats.waiting"),
+    "ilmari:kv_cache_usage_perc": (GaugeMetricFamily, "Share of KV cache blocks in use, 0 to 1.", "stats.kv_usage"),
+    "ilmari:prefix_cache_queries": (CounterMetricFamily, "Prompt tokens looked up in it.", "stats.prefix_queries"),
+    "ilmari:prefix_cache_hits": (CounterMetricFamily, "Prompt tokens found there.", "stats.prefix_hits"),
+    "ilmari:num_preemptions": (CounterMetricFamily, "Replies put back for want of blocks.", "stats.preemptions"),
+    "ilmari:spec_decode_num_draft_tokens": (CounterMetricFamily, "Tokens guessed ahead.", "stats.draft_tokens"),
+    "ilmari:spec_decode_num_accepted_tokens": (CounterMetricFamily, "Right guesses.", "stats.accepted_tokens"),
+    "ilmari:engine_restarts": (CounterMetricFamily, "Times that the engine was started again.", "restarts"),
 }
-"""Read from the engine: kind, help, and field of `Stats`. Counters start again with the engine."""
+"""Read from the engine: kind, help, and field of `EngineClient`. Counts of its `stats` start again with the engine."""
 
 
 class Metrics:
@@ -44,6 +45,13 @@ class Metrics:
         self.first_token = Histogram(
             "ilmari:time_to_first_token_seconds",
             "From a request's arrival to a reply's first token.",
+            _LABEL,
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.between_tokens = Histogram(
+            "ilmari:inter_token_latency_seconds",
+            "From one step that added to a reply to the next.",
             _LABEL,
             buckets=_SECONDS,
             registry=registry,
@@ -94,11 +102,5 @@ class _EngineMetrics(Collector):
         for name, (kind, help_, field) in ENGINE_METRICS.items():
             family = kind(name, help_, labels=_LABEL)
             for model in self._models.all:
-                family.add_metric([model.name], _value(model.engine.stats, field))
+                family.add_metric([model.name], float(attrgetter(field)(model.engine)))
             yield family
-
-
-def _value(stats: Stats, field: str) -> float:
-    if field == "kv_usage":
-        return stats.kv_blocks_used / stats.kv_blocks if stats.kv_blocks else 0.0
-    return float(getattr(stats, field))
