@@ -1,6 +1,6 @@
 """Whether `bench serve` measures what servers say of themselves: ilmari by its metrics, llama.cpp by its timings.
 
-    python -m benchmarks.serving.instrument [--cache DIR] [--threads 2] [--output FILE]
+    python -m benchmarks.serving.instrument [--only ilmari] [--cache DIR] [--threads 2] [--output FILE]
 
 The demo model in both, from the same file of weights. Run it from the repository's root, on a quiet machine.
 """
@@ -22,7 +22,7 @@ from benchmarks.serving.metrics_page import read_metrics
 from benchmarks.serving.servers import Server, ilmari_server, llama_server
 from benchmarks.serving.setup import NO_DRAFTS
 from ilmari.bench.machine import provenance
-from ilmari.bench.serve.acquaintance import find_model, get_to_know
+from ilmari.bench.serve.acquaintance import Acquaintance, find_model, get_to_know
 from ilmari.bench.serve.asker import Asker
 from ilmari.bench.serve.client import Client
 from ilmari.bench.serve.connection import OnData, Response
@@ -82,10 +82,14 @@ def measured(replies: Sequence[Reply]) -> Means:
     }
 
 
-async def ask(client: Client, concurrency: int, seed: int) -> list[Reply]:
-    """Chat replies of a fixed length to prompts of a fixed length, after a warm-up."""
+async def meet(client: Client) -> Acquaintance:
+    """What `bench serve` finds out before it measures."""
     model, longest = await find_model(client, None)
-    known = await get_to_know(client, Dialect(Endpoint.CHAT, model), longest, print)
+    return await get_to_know(client, Dialect(Endpoint.CHAT, model), longest, print)
+
+
+async def ask(client: Client, known: Acquaintance, concurrency: int, seed: int) -> list[Reply]:
+    """Chat replies of a fixed length to prompts of a fixed length."""
     rng = np.random.default_rng((seed, concurrency))
     prompts: list[Prompt] = random_prompts(PROMPTS, INPUT_LEN, OUTPUT_LEN, known.ruler, rng, same=False)
     replies = await closed_loop(Asker(client, known.dialect), prompts, concurrency)
@@ -96,7 +100,7 @@ async def ask(client: Client, concurrency: int, seed: int) -> list[Reply]:
 async def beside_llama_cpp(server: Server, concurrency: int) -> tuple[Means, Means]:
     """What was measured, and what the server says: milliseconds of the prompt, and of the tokens after the first."""
     async with Listener(_target(server)) as client:
-        replies = await ask(client, concurrency, 0)
+        replies = await ask(client, await meet(client), concurrency, 0)
         timings = client.timings[-len(replies) :]
     first = statistics.fmean(timing["prompt_ms"] for timing in timings)
     rest = statistics.fmean(timing["predicted_ms"] for timing in timings)
@@ -107,11 +111,11 @@ async def beside_llama_cpp(server: Server, concurrency: int) -> tuple[Means, Mea
 async def beside_ilmari(server: Server, concurrency: int) -> tuple[Means, Means]:
     """What was measured, and what the server's histograms gained meanwhile."""
     async with Client(_target(server)) as client:
-        await ask(client, concurrency, 1)
-        known = await read_metrics(server.address)
-        replies = await ask(client, concurrency, 0)
+        known = await meet(client)
+        before = await read_metrics(server.address)
+        replies = await ask(client, known, concurrency, 0)
         after = await read_metrics(server.address)
-    return measured(replies), {name: _gained(known, after, metric) for name, metric in HISTOGRAMS.items()}
+    return measured(replies), {name: _gained(before, after, metric) for name, metric in HISTOGRAMS.items()}
 
 
 def _gained(before: Mapping[str, float], after: Mapping[str, float], metric: str) -> float:
@@ -132,30 +136,40 @@ def compared(pair: tuple[Means, Means]) -> dict[str, Any]:
     }
 
 
+def ilmari(folder: Path, threads: int) -> dict[str, Any]:
+    """By number of clients."""
+    with closing(ilmari_server(setup_demo.artifact(folder), NO_DRAFTS, threads)) as server:
+        return {str(clients): compared(asyncio.run(beside_ilmari(server, clients))) for clients in CONCURRENCIES}
+
+
+def llama_cpp(folder: Path, threads: int) -> dict[str, Any]:
+    """By number of clients."""
+    program = setup_llama_cpp.program(folder, setup_llama_cpp.SERVER)
+    weights = fetch_weights(lambda *_: None)
+    with closing(llama_server(program, weights, threads, max(CONCURRENCIES), CONTEXT)) as server:
+        return {str(clients): compared(asyncio.run(beside_llama_cpp(server, clients))) for clients in CONCURRENCIES}
+
+
+SERVERS = {"ilmari": ilmari, "llama.cpp": llama_cpp}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=SERVERS, action="append", help="one or several; all by default")
     parser.add_argument("--cache", type=Path, default=cache.DEFAULT)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    folder, threads = arguments.cache.resolve(), arguments.threads
-    figures: dict[str, Any] = {}
-    with closing(ilmari_server(setup_demo.artifact(folder), NO_DRAFTS, threads)) as server:
-        figures["ilmari"] = {
-            str(clients): compared(asyncio.run(beside_ilmari(server, clients))) for clients in CONCURRENCIES
-        }
-    program = setup_llama_cpp.program(folder, setup_llama_cpp.SERVER)
-    weights = fetch_weights(lambda *_: None)
-    with closing(llama_server(program, weights, threads, max(CONCURRENCIES), CONTEXT)) as server:
-        figures["llama.cpp"] = {
-            str(clients): compared(asyncio.run(beside_llama_cpp(server, clients))) for clients in CONCURRENCIES
-        }
-    about = {**provenance(), "threads": threads, "input_len": INPUT_LEN, "output_len": OUTPUT_LEN, "prompts": PROMPTS}
-    arguments.output.write_text(json.dumps({**about, "figures": figures}, indent=2) + "\n")
-    for who, each in figures.items():
-        for clients, metrics in each.items():
+    for who in arguments.only or SERVERS:
+        figures = SERVERS[who](arguments.cache.resolve(), arguments.threads)
+        about = {**provenance(), "threads": arguments.threads}
+        lengths = {"input_len": INPUT_LEN, "output_len": OUTPUT_LEN, "prompts": PROMPTS}
+        kept = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+        result = kept | {who: {**about, **lengths, "clients": figures}}
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+        for clients, metrics in figures.items():
             words = ", ".join(f"{name} {pair['deviation']:+.2%}" for name, pair in metrics.items())
-            print(f"{who}, {clients} clients: {words}")
+            print(f"{who}, clients: {clients}; {words}", flush=True)
 
 
 if __name__ == "__main__":
