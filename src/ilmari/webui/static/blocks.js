@@ -13,7 +13,7 @@
  */
 
 const FENCE = /^ {0,3}(`{3,}(?=[^`]*$)|~{3,})\s*([^\s`]*)/;
-const HEADING = /^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$/;
+const HEADING = /^ {0,3}(#{1,6})(?=[ \t]|$)(.*)$/;
 const RULE = /^ {0,3}(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,})$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( *)([-*+]|(\d{1,9})[.)])(?:[ \t]+|$)/;
@@ -50,13 +50,20 @@ function blockAt(lines, from) {
   const fence = FENCE.exec(line);
   if (fence) return code(lines, from, fence);
   const heading = HEADING.exec(line);
-  if (heading) return [{ kind: "heading", level: heading[1].length, text: heading[2] ?? "" }, from + 1];
+  if (heading) return [{ kind: "heading", level: heading[1].length, text: withoutMarks(heading[2].trim()) }, from + 1];
   if (RULE.test(line)) return [{ kind: "rule" }, from + 1];
   if (QUOTE.test(line)) return quote(lines, from);
   const item = ITEM.exec(line);
   if (item) return list(lines, from, item);
   if (isTable(lines, from)) return table(lines, from);
   return paragraph(lines, from);
+}
+
+/** A heading may have marks after it too. @param {string} text */
+function withoutMarks(text) {
+  let end = text.length;
+  while (text[end - 1] === "#") end -= 1;
+  return end === 0 || /\s/.test(text[end - 1]) ? text.slice(0, end).trimEnd() : text;
 }
 
 /** @param {string[]} lines  @param {number} from  @param {RegExpExecArray} fence  @returns {[Code, number]} */
