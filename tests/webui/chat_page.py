@@ -23,7 +23,7 @@ class ChatPage:
         page.set_default_timeout(MS)
         page.on("pageerror", lambda error: self.mistakes.append(str(error)))
         page.on("console", self._said)
-        page.on("request", lambda request: self.asked.add(request.url.split("://")[0] + "://" + _host(request.url)))
+        page.on("request", lambda request: self.asked.add(_origin(request.url)))
 
     def _said(self, message: Any) -> None:
         # A refused request is on the console too, whatever the page makes of it.
@@ -38,7 +38,7 @@ class ChatPage:
     def wait_ready(self) -> None:
         """Until the models are listed, or it says why they are not."""
         self.page.locator("#model option, #banner:not([hidden])").first.wait_for(state="attached")
-        self.page.wait_for_function("document.activeElement?.id === 'input'")
+        self.page.locator("#input:focus").wait_for()
 
     def ask(self, text: str) -> None:
         """Write and send."""
@@ -89,8 +89,9 @@ OpenPage = Callable[..., ChatPage]
 """The fixture `open_page`: a new profile's page at a URL, with Playwright's options for a context."""
 
 
-def _host(url: str) -> str:
-    return url.partition("://")[2].partition("/")[0]
+def _origin(url: str) -> str:
+    scheme, _, rest = url.removeprefix("blob:").partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -144,7 +144,9 @@ def test_a_phone(open_page: OpenPage, server: ScriptedServer) -> None:
 
 
 def focused(chat: ChatPage) -> str:
-    return str(chat.page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"))
+    return str(
+        chat.page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent")
+    )
 
 
 def tab_to(chat: ChatPage, name: str, key: str = "Tab") -> None:

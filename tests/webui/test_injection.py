@@ -57,7 +57,6 @@ def test_replies_and_prompts(chat: ChatPage, server: ScriptedServer) -> None:
     for link in chat.page.locator("#messages a").all():
         assert link.get_attribute("target") == "_blank"
         assert link.get_attribute("rel") == "noopener noreferrer nofollow"
-        link.hover()
     chat.page.reload()
     chat.wait_ready()
     harmless(chat, "#messages")
@@ -113,7 +112,7 @@ def test_imported_files(chat: ChatPage, tmp_path: Path) -> None:
         path = tmp_path / f"{number}.json"
         path.write_text(json.dumps({"format": "ilmari-conversations", "conversations": [entry]}), encoding="utf-8")
         chat.page.set_input_files("#file", path)
-        chat.page.wait_for_function(f"document.querySelectorAll('#conversations li').length === {number + 1}")
+        chat.page.locator("#conversations li").nth(number).wait_for()
         chat.page.locator("#conversations .choose").first.click()
         chat.page.locator(".message.tool").wait_for()
         harmless(chat, "#messages")
@@ -131,8 +130,8 @@ def test_the_browser_would_refuse_them_too(chat: ChatPage) -> None:
             try { document.body.innerHTML = "<img src=x onerror=window.hacked=1>"; } catch { }
             const image = document.createElement("img");
             image.src = "https://attacker.example/pixel.png";
-            image.setAttribute("onerror", "window.hacked = 1");
             document.body.append(image);
+            try { image.setAttribute("onerror", "window.hacked = 1"); } catch { }
         }"""
     )
     assert chat.page.evaluate("fetch('https://attacker.example').then(() => 'sent', () => 'refused')") == "refused"

@@ -27,7 +27,7 @@ CASES = {
     "---": "<hr>",
     "> a\n> > b": "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>",
     "- a\n- b\n  - c\n\ntext": "<ul><li>a</li><li>b<ul><li>c</li></ul></li></ul><p>text</p>",
-    "1. a\n   more\n2. b": '<ol><li>a\nmore</li><li>b</li></ol>',
+    "1. a\n   more\n2. b": "<ol><li>a\nmore</li><li>b</li></ol>",
     "3) a": '<ol start="3"><li>a</li></ol>',
     "1. a\n\n2. b": "<ol><li><p>a</p></li><li><p>b</p></li></ol>",
     "- [ ] a\n- [x] b": "<ul><li>☐ a</li><li>☑ b</li></ul>",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_a_conversation(demo: LiveServer, open_page: OpenPage) -> None:
     chat.page.get_by_label("Temperature").fill("1")
     chat.button("Save").click()
     chat.ask("Tell me a long story about the sea.")
-    chat.page.wait_for_function("document.querySelector('.message:last-child .markdown')?.textContent.length > 40")
+    chat.last.locator(".markdown").filter(has_text=re.compile(".{40}")).wait_for()
     chat.button("Stop").click()
     chat.wait_whole()
     assert len(chat.turns()) == 4

@@ -74,7 +74,9 @@ def test_who_leaves_ends_the_reply(relay: LiveServer, server: ScriptedServer) ->
         ("GET", "/webui/../page.py", 404),
     ],
 )
-def test_nothing_else_gets_through(relay: LiveServer, server: ScriptedServer, method: str, path: str, status: int) -> None:
+def test_nothing_else_gets_through(
+    relay: LiveServer, server: ScriptedServer, method: str, path: str, status: int
+) -> None:
     answer = relay.ask(method, path, b"{}" if method == "POST" else None)
     assert answer.status == status
     assert server.requests == []
@@ -96,7 +98,9 @@ def test_a_server_that_is_gone(relay: LiveServer, server: ScriptedServer) -> Non
     assert relay.get("/v1/models").status == 200
 
 
-@pytest.mark.parametrize("url", ["", "x", "ftp://a", "http://", "http://a:b@c", "http://a:99999", "http://a?b", "http://ä"])
+@pytest.mark.parametrize(
+    "url", ["", "x", "ftp://a", "http://", "http://a:b@c", "http://a:99999", "http://a?b", "http://ä"]
+)
 @pytest.mark.parametrize("command", [ILMARI, VASTGENX], ids=["ilmari", "vastgenx"])
 def test_urls_that_are_none(command: tuple[str, ...], url: str) -> None:
     done = subprocess.run([*command, url, "--port", "0"], capture_output=True, text=True, timeout=SECONDS, check=False)

@@ -49,9 +49,10 @@ const chat = new Chat({
 });
 
 const transcript = new Transcript(byId("scroller"), byId("messages"), byId("jump"), {
-  edit: (message, text) => chat.edit(message, text),
-  regenerate: () => chat.regenerate(),
-  giveResults: (message, results) => chat.giveResults(message, results),
+  // What was pressed goes away with these; the focus must not get lost with it.
+  edit: (message, text) => (input.focus(), chat.edit(message, text)),
+  regenerate: () => (input.focus(), chat.regenerate()),
+  giveResults: (message, results) => (input.focus(), chat.giveResults(message, results)),
   enterKey: () => openSettings("api_key"),
 });
 
@@ -64,10 +65,7 @@ const connection = new Connection((state, models, before) => {
   else if (state === "unreachable") showBanner(t("errorUnreachable"));
 });
 
-const openSettings = prepareDialog(() => {
-  showTexts();
-  connection.check();
-});
+const openSettings = prepareDialog(() => connection.check());
 
 /** @param {string} text  @param {{ text: string, click: () => void } | null} [button]  @param {boolean} [passing] */
 function showBanner(text, button = null, passing = false) {
@@ -124,11 +122,21 @@ function remember() {
   }
 }
 
+/** The conversation that was open last. */
+function remembered() {
+  try {
+    return localStorage.getItem(OPEN_KEY);
+  } catch {
+    return null;
+  }
+}
+
 /** @param {Conversation | null} conversation */
 async function open(conversation) {
   showSidebar(!narrow.matches);
   await chat.open(conversation);
-  input.focus();
+  // On a phone the focus would bring up its keyboard.
+  (narrow.matches ? byId("sidebar-open") : input).focus();
 }
 
 /** @param {boolean} shown */
@@ -139,14 +147,13 @@ function showSidebar(shown) {
   byId("main").inert = shown && narrow.matches;
 }
 
-/** Everything that has words. */
+/** What the page itself says in the reader's language, beside what is in its HTML. */
 function showTexts() {
   byId("language").textContent = document.documentElement.lang === "en" ? "中文" : "English";
   byId("language").lang = document.documentElement.lang === "en" ? "zh-CN" : "en";
   byId("examples").replaceChildren(
     ...EXAMPLES.map((key) => el("button", { type: "button", click: () => send(t(key)) }, t(key))),
   );
-  showOpen();
 }
 
 /** @param {string} text */
@@ -223,6 +230,8 @@ function listen() {
     change({ language: document.documentElement.lang === "en" ? "zh" : "en" });
     applyAppearance();
     showTexts();
+    showOpen();
+    connection.check();
   });
   click("export", async () => download(await exported(), "ilmari-conversations.json"));
   click("import", () => byId("file").click());
@@ -237,14 +246,14 @@ function listen() {
 async function begin() {
   placeIcons();
   applyAppearance();
+  showTexts();
   prepareAsk();
   listen();
   showSidebar(!narrow.matches);
   connection.check();
   const conversations = await chat.kept(listConversations(), []);
-  const last = localStorage.getItem(OPEN_KEY);
+  const last = remembered();
   await chat.open(conversations.find((/** @type {Conversation} */ each) => each.id === last) ?? null);
-  showTexts();
   input.focus();
 }
 

@@ -2,7 +2,7 @@
 /** The list of conversations. */
 
 import { ask } from "./ask.js";
-import { el, iconButton } from "./dom.js";
+import { byId, el, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
 
 /** @typedef {import("./store.js").Conversation} Conversation */
@@ -15,6 +15,7 @@ import { t } from "./i18n.js";
  */
 export function showConversations(list, conversations, chat, open) {
   const current = chat.conversation?.id;
+  const focused = placeOf(list, document.activeElement);
   list.replaceChildren(
     ...conversations.map((conversation) => {
       const title = conversation.title || t("untitled");
@@ -29,6 +30,14 @@ export function showConversations(list, conversations, chat, open) {
       );
     }),
   );
+  if (focused) (/** @type {any} */ (list.children[focused.row]?.children[focused.column]) ?? byId("new")).focus();
+}
+
+/** Where the focus is in the list, so that it stays there when the list is made anew. @param {HTMLElement} list  @param {Element | null} element */
+function placeOf(list, element) {
+  if (!element || !list.contains(element)) return null;
+  const row = /** @type {Element} */ (element.parentElement);
+  return { row: [...list.children].indexOf(row), column: [...row.children].indexOf(element) };
 }
 
 /** @param {Conversation} conversation  @param {import("./chat.js").Chat} chat */
