@@ -1,4 +1,4 @@
-"""Takes the pictures of the page that the README shows: python docs/images/make_screenshots.py URL, of a served demo model."""
+"""Takes the README's pictures of the page: python docs/images/make_screenshots.py URL, with the demo model there."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-SECONDS = 20.0
+SECONDS = 60.0
 MS = SECONDS * 1000
 
 

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from ilmari.webui.page import page_routes
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,6 @@ class ScriptedServer:
 
     def stop(self) -> None:
         """Go away, in the middle of whatever is said."""
-        self.gate.set()
         self._server.should_exit = self._server.force_exit = True
         self._thread.join(SECONDS)
         assert not self._thread.is_alive()
@@ -123,13 +122,13 @@ class ScriptedServer:
             for count, piece in enumerate(reply.pieces):
                 while count == reply.holds_after and not self.gate.is_set():
                     await asyncio.sleep(0.01)
+                await asyncio.sleep(reply.pause)
                 if count == reply.cut_after:
                     raise ConnectionError
                 if count == reply.error_after:
                     yield _event({"error": {"message": "The engine has stopped."}})
                     whole = True
                     return
-                await asyncio.sleep(reply.pause)
                 yield _chunk({"content": piece})
             for index, (name, arguments) in enumerate(reply.calls):
                 half = len(arguments) // 2

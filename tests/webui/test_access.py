@@ -144,6 +144,7 @@ def test_a_phone(open_page: OpenPage, server: ScriptedServer) -> None:
 
 
 def focused(chat: ChatPage) -> str:
+    """The name of what has the focus."""
     return str(
         chat.page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent")
     )

@@ -36,7 +36,10 @@ ATTACKS = [
     '<form action="https://attacker.example"><input autofocus onfocus=window.hacked=1></form>',
     "<base href='https://attacker.example/'><meta http-equiv=refresh content='0;url=https://attacker.example'>",
 ]
-FOREIGN = "script, img, svg:not(button svg), iframe, style, link, form:not(.calls), base, meta, object, embed, [onerror], [onclick]"
+FOREIGN = (
+    "script, img, svg:not(button svg), iframe, style, link, form:not(.calls), base, meta, object, embed, "
+    "[onerror], [onclick], [onload], [style], [srcdoc]"
+)
 
 
 def harmless(chat: ChatPage, place: str) -> None:
@@ -82,7 +85,7 @@ def test_everything_else_that_is_shown(chat: ChatPage, server: ScriptedServer) -
     harmless(chat, "#conversations")
 
 
-def test_titles(chat: ChatPage, server: ScriptedServer) -> None:
+def test_titles(chat: ChatPage) -> None:
     chat.talk("Hi")
     for attack in ATTACKS:
         chat.page.locator("#conversations .icon").first.click()

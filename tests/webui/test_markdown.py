@@ -1,4 +1,4 @@
-"""Markdown in a real browser: what becomes of it, the same whole and in pieces, in time that grows with the text only."""
+"""Markdown in a real browser: what becomes of it, whole and in pieces, in time that grows with the text only."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ def test_code(chat: ChatPage) -> None:
 
 
 def test_tables(chat: ChatPage) -> None:
-    cells = "return [...box.querySelectorAll('tr')].map((row) => [...row.children].map((cell) => [cell.className, cell.textContent]))"
+    cells = """
+        const rows = [...box.querySelectorAll("tr")];
+        return rows.map((row) => [...row.children].map((cell) => [cell.className, cell.textContent]));"""
     assert chat.module("markdown.js", SHOW + cells, "a | b\n:-: | --:\n1 \\| 2 | `x`\n| 3 |\n\nend") == [
         [["center", "a"], ["right", "b"]],
         [["center", "1 | 2"], ["right", "x"]],
@@ -117,7 +119,7 @@ def test_pieces_give_the_same(chat: ChatPage) -> None:
           return box.innerHTML === whole.innerHTML;
         });"""
     random = Random(1)
-    ways = [sorted(random.sample(range(len(DOCUMENT)), count)) + [len(DOCUMENT)] for count in (1, 3, 10, 40) * 5]
+    ways = [[*sorted(random.sample(range(len(DOCUMENT)), count)), len(DOCUMENT)] for count in (1, 3, 10, 40) * 5]
     ways.append(list(range(len(DOCUMENT) + 1)))
     assert all(chat.module("markdown.js", code, DOCUMENT, ways))
 

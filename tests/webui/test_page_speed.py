@@ -1,4 +1,4 @@
-"""What the page costs: bytes and time of the first load, and tasks that block it in a conversation of 2,000 messages."""
+"""What the page costs: bytes and time of the first load, and long tasks in a conversation of 2,000 messages."""
 
 from __future__ import annotations
 
@@ -111,7 +111,6 @@ def streamed(chat: ChatPage, server: ScriptedServer) -> float:
     server.replies.append(Reply(tuple(text[at : at + 12] for at in range(0, len(text), 12)), pause=0.002))
     chat.talk("One more")
     assert len(server.requests[-1]["messages"]) == MESSAGES + 1
-    assert chat.page.evaluate(
-        "(() => { const s = document.getElementById('scroller'); return s.scrollHeight - s.scrollTop - s.clientHeight < 5 })()"
-    )
+    left = "(scroller) => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight"
+    assert chat.page.locator("#scroller").evaluate(left) < 5
     return longest(chat)

@@ -1,4 +1,4 @@
-"""`ilmari webui`: the page in front of another server, whose replies come through as they are written, and nothing else."""
+"""`ilmari webui`: the page in front of another server, whose replies come through as they are written, and no more."""
 
 from __future__ import annotations
 
@@ -74,9 +74,7 @@ def test_who_leaves_ends_the_reply(relay: LiveServer, server: ScriptedServer) ->
         ("GET", "/webui/../page.py", 404),
     ],
 )
-def test_nothing_else_gets_through(
-    relay: LiveServer, server: ScriptedServer, method: str, path: str, status: int
-) -> None:
+def test_nothing_else_comes(relay: LiveServer, server: ScriptedServer, method: str, path: str, status: int) -> None:
     answer = relay.ask(method, path, b"{}" if method == "POST" else None)
     assert answer.status == status
     assert server.requests == []

@@ -20,7 +20,7 @@ TOO_LONG = "The prompt has 300 tokens and at most 128 fit; send less."
         (Reply(refusal=(500, b"<html>oops</html>")), "The server has refused: HTTP 500."),
         (Reply(refusal=(200, b"hello")), "The server gave an answer that is none of this API."),
         (Reply(("Some ", "text"), error_after=1), "The server has refused: The engine has stopped."),
-        (Reply(("Some ", "text"), cut_after=1), "The connection was lost before the answer was whole."),
+        (Reply(("Some ", "text"), pause=0.3, cut_after=1), "The connection was lost before the answer was whole."),
     ],
 )
 def test_sentences(chat: ChatPage, server: ScriptedServer, reply: Reply, sentence: str) -> None:
