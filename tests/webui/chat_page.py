@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 SECONDS = 60.0
 MS = SECONDS * 1000
+LAST = ".chunk:last-child > .message:last-child"
 
 
 class ChatPage:
@@ -53,11 +54,11 @@ class ChatPage:
     def wait_whole(self) -> None:
         """Until no reply is being written."""
         self.page.locator("#stop").wait_for(state="hidden")
-        self.page.locator(".message.assistant:last-child:not(.running)").wait_for()
+        self.page.locator(f"{LAST}.assistant:not(.running)").wait_for()
 
     def wait_text(self, text: str) -> None:
         """Until the last message has this in it."""
-        self.page.locator(".message:last-child").filter(has_text=text).wait_for()
+        self.page.locator(LAST).filter(has_text=text).wait_for()
 
     @property
     def last(self) -> Locator:

@@ -26,7 +26,7 @@ export class MessageView {
     this.body = el("div", { class: "body" });
     this.foot = el("div", { class: "foot" });
     const who = message.role === "user" ? t("you") : message.role === "tool" ? t("callResult") : message.model || t("assistant");
-    this.element = el("li", { class: `message ${message.role}` }, el("h2", {}, who), this.body, this.foot);
+    this.element = el("article", { class: `message ${message.role}` }, el("h2", {}, who), this.body, this.foot);
     if (message.role === "user") this.showUser();
     else if (message.role === "tool") this.body.append(result(message.content));
     else if (running) this.begin();

@@ -1,12 +1,15 @@
 // @ts-check
 /** The open conversation's messages. Old ones become elements only when the reader scrolls to them, a few at a time. */
 
+import { el } from "./dom.js";
 import { MessageView } from "./message_view.js";
 
 /** @typedef {import("./store.js").Message} Message */
 
-const AT_ONCE = 12; // messages that are made before anything is shown
-const BUDGET_MS = 8; // for making older ones within a frame
+const AT_ONCE = 12; // messages that are made within a frame, if there is time
+const AT_LEAST = 4; // and if there is none
+const BUDGET_MS = 8;
+const IN_CHUNK = 20; // messages that are laid out together, or out of sight not at all
 const NEAR_END_PX = 80;
 
 export class Transcript {
@@ -26,6 +29,8 @@ export class Transcript {
     this.first = 0; // the first message that has an element
     /** @type {Map<Message, MessageView>} */
     this.views = new Map();
+    /** By the number of their first message. @type {Map<number, HTMLElement>} */
+    this.chunks = new Map();
     this.following = true; // the end stays in sight
     this.top = 0;
     /** @type {Message | null} */
@@ -43,6 +48,7 @@ export class Transcript {
     this.running = running;
     this.first = messages.length;
     this.views.clear();
+    this.chunks.clear();
     this.grown = null;
     this.list.replaceChildren();
     this.older(AT_ONCE, Infinity);
@@ -53,8 +59,9 @@ export class Transcript {
   /** @param {Message} message */
   add(message) {
     if (message.role === "assistant") this.running = message;
-    this.list.append(this.elementOf(message));
+    this.place(this.messages.length - 1);
     this.toEnd();
+    this.lookUp();
   }
 
   /** Forgets the messages from a position on. @param {number} from */
@@ -64,6 +71,11 @@ export class Transcript {
       if (kept.has(message)) continue;
       view.element.remove();
       this.views.delete(message);
+    }
+    for (const [number, chunk] of this.chunks) {
+      if (chunk.firstChild) continue;
+      chunk.remove();
+      this.chunks.delete(number);
     }
     this.first = Math.min(this.first, from);
   }
@@ -125,20 +137,26 @@ export class Transcript {
   /** Makes elements of some older messages; what the reader sees stays where it is. @param {number} most  @param {number} budget */
   older(most, budget) {
     const began = performance.now();
-    const elements = [];
-    while (this.first > 0 && elements.length < most && (performance.now() - began < budget || !elements.length)) {
-      this.first -= 1;
-      elements.unshift(this.elementOf(this.messages[this.first]));
-    }
     const below = this.scroller.scrollHeight - this.scroller.scrollTop;
-    this.list.prepend(...elements);
+    for (let made = 0; this.first > 0 && made < most; made += 1) {
+      if (made >= AT_LEAST && performance.now() - began > budget) break;
+      this.first -= 1;
+      this.place(this.first);
+    }
     if (!this.following) this.scroller.scrollTop = this.top = this.scroller.scrollHeight - below;
   }
 
-  /** @param {Message} message */
-  elementOf(message) {
+  /** Makes a message's element and puts it before or behind all that are there. @param {number} position */
+  place(position) {
+    const message = this.messages[position];
     const view = new MessageView(message, message === this.running, this.actions);
     this.views.set(message, view);
-    return view.element;
+    const number = position - (position % IN_CHUNK);
+    let chunk = this.chunks.get(number);
+    if (!chunk) {
+      this.chunks.set(number, (chunk = el("div", { class: "chunk" })));
+      this.list[position === this.first ? "prepend" : "append"](chunk);
+    }
+    chunk[position === this.first ? "prepend" : "append"](view.element);
   }
 }
