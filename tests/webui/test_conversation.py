@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,27 @@ def test_a_full_conversation(chat: ChatPage, server: ScriptedServer) -> None:
 
 
 def test_speed_is_shown(chat: ChatPage, server: ScriptedServer) -> None:
-    server.replies.append(Reply(("a ",) * 11, pause=0.05))
+    server.replies.append(Reply(("a ",) * 5, pause=0.05))
     chat.talk("Hi")
     stats = chat.last.locator(".stats").inner_text()
-    rate, first, tokens = stats.split(" · ")
-    assert tokens == "42 tokens"
-    assert 0 < float(first.removeprefix("first token after ").removesuffix(" s")) < 2
-    assert 20 < float(rate.removesuffix(" tokens/s")) < 41 / 0.4
+    assert re.fullmatch(r"\d+\.\d tokens/s · first token after \d+\.\d\d s · 42 tokens", stats)
+
+
+def test_speed_is_right(chat: ChatPage) -> None:
+    """With a clock of the test's own: the question at 0, pieces at 0.5, 1 and 2 seconds."""
+    code = """
+        const times = [0, 500, 1000, 2000];
+        performance.now = () => times.shift();
+        const meter = new m.Meter();
+        for (const content of "abc") meter.take({ content });
+        const counted = meter.stats;
+        meter.take({ usage: { completion_tokens: 10 } });
+        delete performance.now;
+        return [counted, meter.stats];"""
+    assert chat.module("meter.js", code) == [
+        {"tokens": 3, "exact": False, "first": 0.5, "rate": 2 / 1.5},
+        {"tokens": 10, "exact": True, "first": 0.5, "rate": 6},
+    ]
 
 
 def test_servers_that_do_not_count(chat: ChatPage, server: ScriptedServer) -> None:
