@@ -13,9 +13,24 @@ from chat_page import OpenPage, until
 from live_server import SECONDS, LiveServer
 from scripted_server import Reply, ScriptedServer
 
+from ilmari.errors import ConfigError
+from ilmari.server.upstream import Upstream
+
 ILMARI = (sys.executable, "-P", "-m", "ilmari", "webui", "--api-base-url")
 VASTGENX = (sys.executable, "-P", "-c", "from ilmari.compat.vastgenx import main; main()", "webui", "--api_base_url")
 HELLO = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+
+OTHERS = [
+    ("GET", "/v1/chat/completions", 405),
+    ("POST", "/v1/models", 405),
+    ("POST", "/v1/completions", 404),
+    ("GET", "/v1/models/tiny", 404),
+    ("GET", "/metrics", 404),
+    ("GET", "http://127.0.0.1:1/metrics", 404),
+    ("GET", "/v1/../v1/models", 404),
+    ("GET", "//127.0.0.1:1/v1/models", 404),
+    ("GET", "/webui/../page.py", 404),
+]
 
 
 @pytest.fixture
@@ -60,23 +75,10 @@ def test_who_leaves_ends_the_reply(relay: LiveServer, server: ScriptedServer) ->
     until(lambda: server.left_early == 1)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/v1/chat/completions", 405),
-        ("POST", "/v1/models", 405),
-        ("POST", "/v1/completions", 404),
-        ("GET", "/v1/models/tiny", 404),
-        ("GET", "/metrics", 404),
-        ("GET", "http://127.0.0.1:1/v1/models", 404),
-        ("GET", "/v1/../v1/models", 404),
-        ("GET", "//127.0.0.1:1/v1/models", 404),
-        ("GET", "/webui/../page.py", 404),
-    ],
-)
-def test_nothing_else_comes(relay: LiveServer, server: ScriptedServer, method: str, path: str, status: int) -> None:
-    answer = relay.ask(method, path, b"{}" if method == "POST" else None)
-    assert answer.status == status
+def test_nothing_else_comes(relay: LiveServer, server: ScriptedServer) -> None:
+    for method, path, status in OTHERS:
+        answer = relay.ask(method, path, b"{}" if method == "POST" else None)
+        assert answer.status == status, path
     assert server.requests == []
 
 
@@ -97,11 +99,42 @@ def test_a_server_that_is_gone(relay: LiveServer, server: ScriptedServer) -> Non
 
 
 @pytest.mark.parametrize(
-    "url", ["", "x", "ftp://a", "http://", "http://a:b@c", "http://a:99999", "http://a?b", "http://ä"]
+    "url",
+    [
+        "",
+        "x",
+        "ftp://a",
+        "http://",
+        "http://a:b@c",
+        "http://a:99999",
+        "http://a?b",
+        "http://ä",
+        "http://a b",
+        "http://a\n",
+    ],
 )
+def test_urls_that_are_none(url: str) -> None:
+    with pytest.raises(ConfigError, match="The API's base URL is "):
+        Upstream.parse(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "path"),
+    [
+        ("http://a", 80, "/v1"),
+        ("http://a:9000/", 9000, "/v1"),
+        ("https://a/v1/", 443, "/v1"),
+        ("http://[::1]:1/b/v1", 1, "/b/v1"),
+    ],
+)
+def test_urls(url: str, port: int, path: str) -> None:
+    upstream = Upstream.parse(url)
+    assert (upstream.port, upstream.path) == (port, path)
+
+
 @pytest.mark.parametrize("command", [ILMARI, VASTGENX], ids=["ilmari", "vastgenx"])
-def test_urls_that_are_none(command: tuple[str, ...], url: str) -> None:
-    done = subprocess.run([*command, url, "--port", "0"], capture_output=True, text=True, timeout=SECONDS, check=False)
+def test_commands_say_so(command: tuple[str, ...]) -> None:
+    done = subprocess.run([*command, "x", "--port", "0"], capture_output=True, text=True, timeout=SECONDS, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

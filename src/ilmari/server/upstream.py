@@ -41,7 +41,8 @@ class Upstream:
             port = parts.port or _PORTS[parts.scheme]
         except (ValueError, KeyError):
             parts, port = urlsplit(""), 0
-        if not parts.hostname or parts.username or parts.query or parts.fragment or not url.isascii():
+        plain = url.isascii() and url.isprintable() and " " not in url
+        if not plain or not parts.hostname or parts.username or parts.query or parts.fragment:
             raise ConfigError(f"The API's base URL is {url!r}; expected one such as http://127.0.0.1:8000/v1.")
         return cls(url, parts.scheme, parts.hostname, port, parts.path.rstrip("/") or "/v1")
 
