@@ -39,6 +39,7 @@ SAID = {
         *("--chat-template", "--seed", "--max-logprobs", "--request-timeout", "--drain-timeout"),
         *("--enable-request-id-headers", "-t,", "--threads"),
     ],
+    "webui": ["--api-base-url", "--host", "--port"],
     "inspect": ["DIR", "--json"],
     "verify": ["DIR"],
     "eval perplexity": ["--model", "--data", "--window", "--tokens", "--output", "-t,", "--threads", "--json"],

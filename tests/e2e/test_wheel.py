@@ -57,7 +57,10 @@ def test_content(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (entry_points,) = (archive.read(name).decode() for name in names if name.endswith("/entry_points.txt"))
-    sources = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src" / "ilmari").rglob("*.py")}
+    package = ROOT / "src" / "ilmari"
+    sources = {
+        str(path.relative_to(ROOT / "src")) for path in (*package.rglob("*.py"), *(package / "webui" / "static").iterdir())
+    }
     assert {name for name in names if name.startswith("ilmari/")} == {
         *sources,
         "ilmari/py.typed",

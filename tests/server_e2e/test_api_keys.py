@@ -1,4 +1,4 @@
-"""API keys: every route but health wants one, none is ever told, and the cache of one is closed to the others."""
+"""API keys: every route but health and the page wants one, none is ever told, and the cache of one is closed to the others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 from live_server import SECONDS, LiveServer, StartServer
 from openai import OpenAI
 from requests_to_tiny import chat, complete
+
+from ilmari.webui.page import page_files
 
 FIRST, SECOND = "sk-first-0123456789", "sk-second-0123456789"
 PREFIX = [7] * 300
@@ -37,7 +39,7 @@ def test_every_route_wants_a_key(locked: LiveServer) -> None:
     openapi = locked.ask("GET", "/openapi.json", headers=authorized(FIRST)).json
     asked = [(method.upper(), path) for path, operations in openapi["paths"].items() for method in operations]
     assert len(asked) >= 10
-    more = [("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/"), ("GET", "/nothing"), ("OPTIONS", "/v1/models")]
+    more = [("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/webui/nothing"), ("OPTIONS", "/v1/models")]
     for method, path in [*asked, *more]:
         answer = locked.ask(method, path.replace("{name}", "tiny"))
         if path in ("/health", "/ready"):
@@ -48,8 +50,17 @@ def test_every_route_wants_a_key(locked: LiveServer) -> None:
             assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
+def test_the_page_wants_none(locked: LiveServer) -> None:
+    """It is how a browser's reader gets to send a key; its files are the same on every server, and say nothing of this."""
+    for file in page_files():
+        answer = locked.get(file.path)
+        assert (answer.status, answer.body) == (200, file.content)
+        assert locked.post(file.path, {}).status == 405
+
+
 @pytest.mark.parametrize(
     "path", ["//v1/models", "/v1/models/", "/health/../v1/models", "/health/v1/models", "/health?/v1/models", "/HEALTH"]
+    + ["/webui/../v1/models", "/webui/app.js/../../v1/models", "/webui/app.js/v1/models", "/;/v1/models", "//"],
 )
 def test_no_way_around(locked: LiveServer, path: str) -> None:
     answer = locked.get(path)

@@ -17,6 +17,7 @@ from ilmari.cli.generate import generate_command
 from ilmari.cli.inspect import inspect_command
 from ilmari.cli.serve import serve_command
 from ilmari.cli.verify import verify_command
+from ilmari.cli.webui import webui_command
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
@@ -24,6 +25,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "chat": chat_command,
     "generate": generate_command,
     "serve": serve_command,
+    "webui": webui_command,
     "inspect": inspect_command,
     "verify": verify_command,
 }

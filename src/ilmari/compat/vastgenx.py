@@ -1,4 +1,4 @@
-"""The vendor's command `vastgenx`, on top of `ilmari serve`."""
+"""The vendor's command `vastgenx`, on top of `ilmari serve` and `ilmari webui`."""
 
 import json
 import sys
@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from ilmari.cli.errors import run
+from ilmari.cli.webui import PORT as WEBUI_PORT
+from ilmari.cli.webui import webui_command as ilmari_webui
 from ilmari.errors import ConfigError
 from ilmari.server.options import HOST, ServerOptions
 
@@ -35,6 +37,20 @@ def serve_command(
     from ilmari.server.serve import ModelOptions, serve
 
     serve(ServerOptions(host=host, port=port), [ModelOptions(folder=model)], EngineOptions(max_num_seqs=batch_size))
+
+
+@app.command("webui")
+def webui_command(
+    api_base_url: Annotated[
+        str, typer.Option("--api_base_url", metavar="URL", help="The server to talk to, such as http://127.0.0.1:9000.")
+    ],
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen at.")] = HOST,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to listen at; 0 takes a free one.")
+    ] = WEBUI_PORT,
+) -> None:
+    """Serve the page for chatting, as `ilmari webui` does."""
+    ilmari_webui(api_base_url, host, port)
 
 
 @app.callback()

@@ -20,6 +20,7 @@ from ilmari.server.options import ServerOptions
 from ilmari.server.prompts import PromptThreads
 from ilmari.server.served_model import Models
 from ilmari.server.service import Service
+from ilmari.webui.page import page_routes
 
 ROUTERS = (chat.router, completions.router, models.router, tokens.router, health.router)
 
@@ -35,6 +36,7 @@ def create_app(options: ServerOptions, served: Models, most_replies: int) -> Fas
     app.root_path = options.root_path
     for router in ROUTERS:
         app.include_router(router)
+    app.router.routes.extend(page_routes())
     handle_errors(app)
     service = app.state.service = Service(
         options=options,

@@ -1,4 +1,4 @@
-"""API keys: every route but the health checks asks for one, where the server has any."""
+"""API keys: every route but the health checks and the page asks for one, where the server has any."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ilmari.server.errors import ApiError
+from ilmari.webui.page import page_paths
 
-OPEN_PATHS = ("/health", "/ready")
+OPEN_PATHS = ("/health", "/ready", *page_paths())
+"""The page's files are the same everywhere and hold nothing of this server's; what it asks then needs a key."""
 
 
 class Auth:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
-import signal
 import socket
-import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,11 +20,9 @@ from ilmari.kernels.scheme import SCHEMES
 from ilmari.model.chat import ChatTemplate
 from ilmari.server.admission import Admission
 from ilmari.server.app import create_app
-from ilmari.server.http_protocol import BoundedHttpProtocol
+from ilmari.server.listening import ENDINGS, Server, bound, is_loopback, url_of, uvicorn_config
 from ilmari.server.options import ServerOptions
 from ilmari.server.served_model import Models, ServedModel
-
-_ENDINGS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +55,7 @@ async def _serve(
 ) -> None:
     task = asyncio.current_task()
     assert task is not None
-    for ending in _ENDINGS:
+    for ending in ENDINGS:
         asyncio.get_running_loop().add_signal_handler(ending, task.cancel)
     served: dict[str, ServedModel] = {}
     for model in models:
@@ -70,12 +65,13 @@ async def _serve(
             served[name] = entry
     most = (engine.max_num_seqs or MAX_NUM_SEQS) * len(models) + options.max_num_queued_reqs
     app = create_app(options, Models(served), most)
-    config = _uvicorn_config(options, app)
+    config = uvicorn_config(options, app)
+    ready = f"serving {', '.join(served)} at {url_of(options, listener)}"
     clients = list({id(model.engine): model.engine for model in served.values()}.values())
     try:
         for model, client in zip(models, clients, strict=True):
             await _start(model, client)
-        await _Server(config, app.state.service.admission, _ready_line(options, listener, served)).serve([listener])
+        await _Server(config, app.state.service.admission, ready).serve([listener])
     finally:
         app.state.service.threads.close()
         for client in clients:
@@ -89,31 +85,15 @@ async def _start(model: ModelOptions, client: EngineClient) -> None:
         raise ArtifactError(f"{model.folder} cannot be served: {error}") from error
 
 
-class _Server(uvicorn.Server):
-    """Says when it is ready, and drains at the first signal."""
+class _Server(Server):
+    """Lets nobody new in once it is to end."""
 
     def __init__(self, config: uvicorn.Config, admission: Admission, ready: str) -> None:
-        super().__init__(config)
+        super().__init__(config, ready)
         self._admission = admission
-        self._ready = ready
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        print(self._ready, flush=True)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        task = asyncio.current_task()
-        assert task is not None
-
-        def end() -> None:
-            if self.should_exit:
-                task.cancel()
-            self.should_exit = self._admission.draining = True
-
-        for ending in _ENDINGS:
-            asyncio.get_running_loop().add_signal_handler(ending, end)
-        yield
+    def ending(self) -> None:
+        self._admission.draining = True
 
 
 def _served(model: ModelOptions, engine: EngineOptions) -> dict[str, ServedModel]:
@@ -145,49 +125,10 @@ def _read_template(path: Path, client: EngineClient) -> ChatTemplate:
     return ChatTemplate(source, client.tokenizer.bos_token, client.tokenizer.eos_token)
 
 
-def _uvicorn_config(options: ServerOptions, app: object) -> uvicorn.Config:
-    config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        http=BoundedHttpProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=options.drain_timeout,
-        ssl_keyfile=options.ssl_keyfile,
-        ssl_certfile=options.ssl_certfile,
-    )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"--ssl-certfile and --ssl-keyfile cannot be used ({error}); give PEM files.") from error
-    return config
-
-
 @contextlib.contextmanager
 def _listening(options: ServerOptions) -> Iterator[socket.socket]:
-    """A bound socket; it accepts nobody until the engines are ready."""
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((options.host, options.port))
-        except (OSError, OverflowError) as error:
-            raise ConfigError(
-                f"--host {options.host} --port {options.port} cannot be bound ({error}); choose others."
-            ) from error
-        if not options.api_keys and not _loopback(listener.getsockname()[0]):
+    """A bound socket, and a warning if it should not be as open as it is."""
+    with bound(options) as listener:
+        if not options.api_keys and not is_loopback(listener):
             print(f"warning: {options.host} can be reached from outside and there is no --api-key", file=sys.stderr)
         yield listener
-
-
-def _loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
-
-
-def _ready_line(options: ServerOptions, listener: socket.socket, names: Sequence[str] | dict[str, ServedModel]) -> str:
-    scheme = "http" if options.ssl_certfile is None else "https"
-    host, port = listener.getsockname()[:2]
-    return f"serving {', '.join(names)} at {scheme}://{f'[{host}]' if ':' in host else host}:{port}"
