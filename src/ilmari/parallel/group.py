@@ -26,7 +26,10 @@ class Group(Protocol):
         """Replace a contiguous array by its sum over the ranks, with the same bits on each."""
 
     def gather(self, array: NDArray[Any]) -> list[NDArray[Any]] | None:
-        """Every rank's array, by rank, for rank 0; None for the others. Shapes and dtypes are alike on all ranks."""
+        """Every rank's array, by rank, for rank 0; None for the others.
+
+        The arrays are contiguous, and shapes and dtypes, which may be structured, are alike on all ranks.
+        """
 
     def broadcast(self, data: bytes | None) -> bytes:
         """Rank 0's `data`, for every rank; the others give None."""
