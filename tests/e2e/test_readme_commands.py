@@ -71,14 +71,6 @@ def test_every_command_and_the_snippet_work(place: Path, kernels_compiled_once: 
     assert done.stdout.strip()
 
 
-def test_vendor_recipe_without_the_key_names_it(place: Path) -> None:
-    (command,) = (command for command in _commands() if command[0] == "vamc")
-    result = run(VAMC, "compile", "hf_internlm_int8.yaml", cwd=place)
-    assert result.returncode == 2
-    assert "--set frontend.model_kwargs.tp=1" in result.stderr
-    assert "frontend.model_kwargs.tp=1" in command
-
-
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_name_is_the_file_s(config: Path) -> None:
     assert yaml.safe_load(config.read_text(encoding="utf-8"))["name"] == config.stem

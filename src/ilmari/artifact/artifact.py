@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from ilmari.artifact import params
-from ilmari.artifact.manifest import FILE_NAME, Manifest, manifest_bytes, read_manifest
+from ilmari.artifact.manifest import FILE_NAME, FileRecord, Manifest, manifest_bytes, read_manifest
 from ilmari.errors import ArtifactError
 from ilmari.kernels.target import check_host
 from ilmari.report import Progress
@@ -39,17 +40,20 @@ class Artifact:
         return cls(folder, read_manifest(folder))
 
     @classmethod
-    def load(cls, folder: Path) -> Artifact:
+    def load(cls, folder: Path, rank: int | None = None) -> Artifact:
         """Open an artifact to run it: this CPU can, and no file is missing, truncated or altered.
+
+        rank: one of `tp`, whose parameters it is to run; those of the others need not be there.
 
         Raises:
             ArtifactError, TargetError: with the reason.
         """
         artifact = cls.open(folder)
         check_host(artifact.manifest.target, str(folder))
-        artifact._check_sizes()
+        records = artifact._records(rank)
+        artifact._check_sizes(records)
         # Reading everything once also brings the weights into the page cache.
-        artifact._check_digests("xxh3", xxhash.xxh3_128)
+        artifact._check_digests(records, "xxh3", xxhash.xxh3_128)
         return artifact
 
     def verify(self, progress: Progress) -> None:
@@ -58,9 +62,10 @@ class Artifact:
         Raises:
             ArtifactError: naming the first file that is not as it was written.
         """
-        self._check_sizes()
-        self._check_digests("sha256", hashlib.sha256, progress)
-        params.check_header(self.folder / params.FILE_NAME, self.manifest.plan)
+        self._check_sizes(self.manifest.files)
+        self._check_digests(self.manifest.files, "sha256", hashlib.sha256, progress)
+        for rank in range(self.manifest.tp):
+            params.check_header(self.folder / params.file_name(rank), self.manifest.plan)
 
     @property
     def files(self) -> dict[str, int]:
@@ -68,12 +73,19 @@ class Artifact:
         manifest_size = len(manifest_bytes(self.manifest))
         return {record.path: record.size for record in self.manifest.files} | {FILE_NAME: manifest_size}
 
-    def params(self) -> Mapping[str, NDArray[Any]]:
-        """The packed parameters by the plan's names, memory-mapped."""
-        return params.map_params(self.folder / params.FILE_NAME, self.manifest.plan)
+    def params(self, rank: int = 0) -> Mapping[str, NDArray[Any]]:
+        """A rank's packed parameters by the plan's names, memory-mapped."""
+        return params.map_params(self.folder / params.file_name(rank), self.manifest.plan)
 
-    def _check_sizes(self) -> None:
-        for record in self.manifest.files:
+    def _records(self, rank: int | None) -> tuple[FileRecord, ...]:
+        """All files, or only those that a rank needs."""
+        if rank is None:
+            return self.manifest.files
+        others = {params.file_name(other) for other in range(self.manifest.tp) if other != rank}
+        return tuple(record for record in self.manifest.files if record.path not in others)
+
+    def _check_sizes(self, records: Iterable[FileRecord]) -> None:
+        for record in records:
             path = self.folder / record.path
             try:
                 size = path.stat().st_size
@@ -86,11 +98,17 @@ class Artifact:
                     "compile the model again."
                 )
 
-    def _check_digests(self, field: str, algorithm: Callable[[], Any], progress: Progress | None = None) -> None:
-        total = sum(record.size for record in self.manifest.files)
+    def _check_digests(
+        self,
+        records: Many[FileRecord],
+        field: str,
+        algorithm: Callable[[], Any],
+        progress: Progress | None = None,
+    ) -> None:
+        total = sum(record.size for record in records)
         buffer = memoryview(bytearray(_CHUNK))
         done = 0
-        for record in self.manifest.files:
+        for record in records:
             digest = algorithm()
             path = self.folder / record.path
             try:

@@ -20,7 +20,7 @@ from ilmari.kernels.scheme import SCHEMES
 from ilmari.kernels.target import Target
 from ilmari.model.config import ModelConfig
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 FILE_NAME = "manifest.json"
 MAX_BYTES = 1 << 20
 
@@ -57,7 +57,8 @@ class Manifest:
     """Everything that decides whether and how an artifact can run; lengths are in tokens.
 
     quantization: how int8 weights came about; None where weights are floats. throughput: a server's steps are to be
-    long, for the most tokens in all, rather than such that no running reply waits.
+    long, for the most tokens in all, rather than such that no running reply waits. tp: ranks that hold the model
+    together.
     """
 
     schema_version: int
@@ -77,8 +78,8 @@ class Manifest:
 
     @property
     def plan(self) -> Plan:
-        """The shapes of its kernels and parameters."""
-        return Plan(self.model, SCHEMES[self.scheme], isa_named(self.isa))
+        """The shapes of its kernels, and of its parameters on each rank."""
+        return Plan(self.model, SCHEMES[self.scheme], isa_named(self.isa), self.tp)
 
 
 _ADAPTER = TypeAdapter(Manifest)

@@ -1,4 +1,4 @@
-"""The parameter file: safetensors whose header is a function of the plan.
+"""The parameter files, one for each rank: safetensors whose header is a function of the plan.
 
 Tensors follow each other in the plan's order without holes, each a multiple of 64 bytes, and the header is padded so
 that the first one begins on a page. So the whole file is mapped once, and each tensor is a view that kernels can read.
@@ -19,12 +19,17 @@ from ilmari.errors import ArtifactError
 from ilmari.kernels.plan import Plan, TensorShape
 from ilmari.kernels.scheme import storage
 
-FILE_NAME = "params/rank0.safetensors"
+FOLDER = "params"
 PAGE = 4096
 """Bytes: where the first tensor begins is the same whatever the pages of the machine that writes or reads."""
 
 DTYPE_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8", "uint8": "U8"}
 """A plan's dtypes and the names that safetensors has for them."""
+
+
+def file_name(rank: int) -> str:
+    """The path of a rank's file in the artifact's folder."""
+    return f"{FOLDER}/rank{rank}.safetensors"
 
 
 def tensor_bytes(shape: TensorShape) -> int:
@@ -33,17 +38,17 @@ def tensor_bytes(shape: TensorShape) -> int:
 
 
 def params_bytes(plan: Plan) -> int:
-    """Size of all tensors in bytes."""
+    """Size in bytes of all tensors of a rank."""
     return sum(tensor_bytes(shape) for shape in plan.tensors)
 
 
 def step_params_bytes(plan: Plan) -> int:
-    """Size in bytes of what every step reads: all tensors but the embedding table, of which it takes a few rows."""
+    """Size in bytes of what every step reads on a rank: all tensors but the embedding, of which it takes a few rows."""
     return sum(tensor_bytes(shape) for shape in plan.tensors if shape.name != "embedding")
 
 
 def header_bytes(plan: Plan) -> bytes:
-    """The first bytes of the parameter file, up to the data: length, JSON, and spaces up to a whole page."""
+    """The first bytes of a rank's file, up to the data: length, JSON, and spaces up to a whole page."""
     entries: dict[str, Any] = {}
     offset = 0
     for shape in plan.tensors:

@@ -31,7 +31,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class DecodeCost:
-    """What one token costs after `context` tokens: FLOPs (two per multiply-add), and bytes read from memory.
+    """What one token costs a rank after `context` tokens: FLOPs (two per multiply-add), and bytes read from memory.
 
     Bytes are the packed weights, all but the embedding table, and the KV cache of the context.
     """
@@ -45,7 +45,8 @@ class DecodeCost:
 class Summary:
     """One artifact. Sizes are in bytes, lengths in tokens; `reason` is why it does not run here, None if it does.
 
-    `decode` gives the cost of the first token and of the last one that the artifact takes.
+    kv_bytes_per_token and decode are those of each of `tp` ranks; decode gives the cost of the first token and of the
+    last one that the artifact takes.
     """
 
     name: str
@@ -114,6 +115,6 @@ def _reason(artifact: Artifact) -> str | None:
 def _decode_cost(plan: Plan, context: int) -> DecodeCost:
     return DecodeCost(
         context,
-        flops_per_token=2 * macs_per_token(plan.config, context),
+        flops_per_token=2 * macs_per_token(plan.local, context),
         bytes_read_per_token=params.step_params_bytes(plan) + context * plan.kv_bytes_per_token,
     )

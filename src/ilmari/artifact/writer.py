@@ -22,7 +22,7 @@ from ilmari.artifact.lock import lock, system_errors
 from ilmari.artifact.manifest import FILE_NAME, FileRecord, Manifest, manifest_bytes
 from ilmari.errors import OutputError
 
-ENTRIES = frozenset({FILE_NAME, KERNELS, TOKENIZER, quantization.FILE_NAME, Path(params.FILE_NAME).parts[0]})
+ENTRIES = frozenset({FILE_NAME, KERNELS, TOKENIZER, quantization.FILE_NAME, params.FOLDER})
 """All that lies directly in an artifact's folder."""
 
 

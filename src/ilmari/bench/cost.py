@@ -123,7 +123,7 @@ class Load:
 
 
 def step_cost(plan: Plan, load: Load) -> Cost:
-    """What one step cannot do without, however its kernels are written.
+    """What one step cannot do without on a rank, however its kernels are written.
 
     Bytes: all parameters but the embedding table once, and the keys and values of all cached tokens once. Activations
     are not counted, they could stay in caches. Multiply-adds: those of the linear layers; in the last layer, past its
@@ -132,6 +132,6 @@ def step_cost(plan: Plan, load: Load) -> Cost:
     """
     return Cost(
         step_params_bytes(plan) + load.cached * plan.kv_bytes_per_token,
-        linear_macs(plan.config, load.rows, load.outputs),
+        linear_macs(plan.local, load.rows, load.outputs),
         LINEARS[plan.form(load.rows)],
     )

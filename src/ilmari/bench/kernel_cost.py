@@ -37,7 +37,7 @@ def _norm(plan: Plan, form: str, load: Load) -> Cost:
 
 
 def _copy(plan: Plan, form: str, load: Load) -> Cost:
-    columns = plan.config.q_size
+    columns = plan.local.q_size
     return Cost(load.rows * (columns * FLOAT_BYTES + _input_bytes(FORMS[form], columns)))
 
 
@@ -47,14 +47,14 @@ def _silu(plan: Plan, form: str, load: Load) -> Cost:
 
 
 def _rope_append(plan: Plan, _: str, load: Load) -> Cost:
-    config = plan.config
+    config = plan.local
     read = config.q_size + 2 * config.kv_size + config.head_dim  # cosines and sines: half of the head each
     written = config.q_size * FLOAT_BYTES + _kv_bytes(plan)
     return Cost(load.rows * (read * FLOAT_BYTES + INDEX_BYTES + written))
 
 
 def _attention(plan: Plan, _: str, load: Load) -> Cost:
-    config = plan.config
+    config = plan.local
     queries_and_output = 2 * load.rows * config.q_size * FLOAT_BYTES
     cache = load.cached * _kv_bytes(plan)
     return Cost(queries_and_output + cache, 2 * config.q_size * load.visible, FLOAT)

@@ -30,7 +30,7 @@ from ilmari.engine.sequence import Sequence
 from ilmari.errors import RequestError
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.kv_layout import BLOCK_SIZE
-from ilmari.model.config import ModelConfig
+from ilmari.kernels.plan import Plan
 from ilmari.model.rope import inv_freq
 from ilmari.report import Report
 
@@ -109,7 +109,6 @@ def measure(artifact: Artifact, rows: Many[int], context: int, rounds: int, repo
         RequestError: more rows or a longer context than the artifact takes or memory holds.
     """
     _check(artifact, rows, context)
-    config = artifact.manifest.model
     shapes_ = shapes(sorted(set(rows)), context)
     report("compile the ceilings' kernels", 0, 1)
     ceilings = Ceilings()
@@ -118,7 +117,7 @@ def measure(artifact: Artifact, rows: Many[int], context: int, rounds: int, repo
     runner = Runner(artifact, max(rows), library)
     cache = KvCache(artifact.manifest.plan, max(shape.sequences * shape.blocks for shape in shapes_))
     _fill(cache)
-    steps = [(shape, _batch(config, shape)) for shape in shapes_]
+    steps = [(shape, _batch(artifact.manifest.plan, shape)) for shape in shapes_]
     for done, (_, batch) in enumerate(steps):
         report("warm up", done, len(steps))
         runner.forward(batch, cache)
@@ -170,8 +169,9 @@ def _check(artifact: Artifact, rows: Many[int], context: int) -> None:
         )
 
 
-def _batch(config: ModelConfig, shape: Shape) -> Batch:
+def _batch(plan: Plan, shape: Shape) -> Batch:
     """The step's arrays: random tokens, and blocks of the cache in order."""
+    config = plan.config
     rng = np.random.default_rng(0)
     length = shape.context + shape.tokens
     work = [
@@ -193,7 +193,7 @@ def _batch(config: ModelConfig, shape: Shape) -> Batch:
         )
         for index in range(shape.sequences)
     ]
-    return make_batch(work, tile_tokens(config.q_per_kv))
+    return make_batch(work, tile_tokens(plan.local.q_per_kv))
 
 
 def _fill(cache: KvCache) -> None:

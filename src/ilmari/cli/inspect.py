@@ -94,7 +94,7 @@ def _precision(summary: Summary) -> Rows:
         ("activations", precision.activations),
         ("embedding", precision.embedding),
         ("norms", precision.norms),
-        ("KV cache", f"{precision.kv_cache}, {si(summary.kv_bytes_per_token, 'B')} per token"),
+        ("KV cache", f"{precision.kv_cache}, {si(summary.kv_bytes_per_token, 'B')} per token{_each(summary)}"),
     ]
 
 
@@ -118,9 +118,13 @@ def _cost(summary: Summary) -> Rows:
     ]
 
 
+def _each(summary: Summary) -> str:
+    return "" if summary.tp == 1 else ", on each rank"
+
+
 def _at_contexts(summary: Summary, say: Callable[[DecodeCost], str]) -> str:
     """One quantity of decoding, at both ends of what the artifact takes."""
-    return ", ".join(f"{say(cost)} at context {cost.context:,}" for cost in summary.decode)
+    return ", ".join(f"{say(cost)} at context {cost.context:,}" for cost in summary.decode) + _each(summary)
 
 
 def _files(summary: Summary) -> Rows:

@@ -44,7 +44,8 @@ class CompileConfig:
     `max_prompt_len` and `max_seq_len` are in tokens; `scheme` is one of `kernels.scheme.SCHEMES`; `output` is the
     artifact's folder; `notices` are sentences for the user, such as about keys that have no effect; `gptq` is None
     where weights are rounded to nearest or stay floats; `calibration` is the data set that the file names, if it names
-    one; `throughput` is how the artifact is to be served; `workers` layers are rounded and packed at a time. Relative
+    one; `throughput` is how the artifact is to be served; `workers` layers are rounded and packed at a time; `tp` ranks
+    share the model, and where they do not divide its KV heads, `align_qkv` has to allow copies and zeros. Relative
     paths are relative to the current folder.
     """
 
@@ -60,6 +61,8 @@ class CompileConfig:
     calibration: Calibration | None = None
     throughput: bool = False
     workers: int = 1
+    tp: int = 1
+    align_qkv: bool = False
 
 
 _DTYPES = {
@@ -84,7 +87,6 @@ _WITH_ACTIVATION = {
 
 _NO_EFFECT = {
     "frontend.model_kwargs.model_arch": "models are built in, no code or config_vacc.json of the checkpoint is used",
-    "frontend.model_kwargs.align_qkv": "it aligns heads between tensor-parallel ranks, and there is one rank",
     "frontend.quantize.device": "quantization runs on the CPU",
     "backend.type": "there is no VACC silicon in the open, so this compiles for the CPU",
     "backend.merge_params": "the layout of an artifact's parameter files is fixed",
@@ -132,13 +134,12 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
     """Turn a recipe into a compilation; `activation`, "a16" or "a8", replaces what its scheme says.
 
     Raises:
-        ConfigError: lengths that do not fit, keys that contradict each other, or a feature that is not there yet.
+        ConfigError: lengths that do not fit, or keys that contradict each other.
     """
     keys, source = recipe.keys, recipe.source
     prompt, sequence = _lengths(recipe)
     calibration = calibration_of(keys.dataset, source)
     scheme, calibrated = _scheme(recipe)
-    _refuse_absent(recipe)
     if activation is not None:
         scheme = _with_activation(recipe, scheme, activation)
     return CompileConfig(
@@ -151,6 +152,8 @@ def resolve(recipe: Recipe, activation: str | None = None) -> CompileConfig:
         output=Path(keys.workspace.path) / keys.name,
         throughput=bool(keys.frontend.model_kwargs.b2s),
         workers=keys.workspace.workers or 1,
+        tp=keys.frontend.model_kwargs.tp,
+        align_qkv=bool(keys.frontend.model_kwargs.align_qkv),
         notices=_notices(keys, calibrated, calibration),
         gptq=_gptq(keys) if calibrated else None,
         calibration=calibration,
@@ -215,12 +218,3 @@ def _with_activation(recipe: Recipe, scheme: str, activation: str) -> str:
             f"{recipe.source}: asks for {scheme}, and --activation {activation} goes with int8 weights; leave "
             "--activation out, or set `backend.dtype: int8`."
         ) from None
-
-
-def _refuse_absent(recipe: Recipe) -> None:
-    tp = recipe.keys.frontend.model_kwargs.tp
-    if tp > 1:
-        raise ConfigError(
-            f"{recipe.source}: asks for tensor parallelism (`frontend.model_kwargs.tp` is {tp}), not there yet; "
-            "`--set frontend.model_kwargs.tp=1` gets past it."
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -81,7 +81,8 @@ def compile_model(config: CompileConfig, *, target: str = HOST, report: Report) 
     checkpoint = Checkpoint.open(config.checkpoint)
     _check_lengths(config, checkpoint.config)
     cpu = resolve_target(target)
-    plan = Plan(checkpoint.config, SCHEMES[config.scheme], isa_named(cpu.isa_name))
+    plan = Plan(checkpoint.config, SCHEMES[config.scheme], isa_named(cpu.isa_name), config.tp)
+    _check_heads(config, plan)
     with ArtifactWriter(config.output) as writer, WorkFolder(config.output) if config.gptq else nullcontext() as work:
         job = Job(config, checkpoint, cpu, plan, writer, work)
         for name, step in STEPS:
@@ -95,6 +96,15 @@ def _check_lengths(config: CompileConfig, model: ModelConfig) -> None:
         raise ConfigError(
             f"{config.source}: `frontend.shape.input_ids` asks for sequences of {config.max_seq_len} tokens, and "
             f"{config.checkpoint} takes at most {limit}; lower it."
+        )
+
+
+def _check_heads(config: CompileConfig, plan: Plan) -> None:
+    if not (config.align_qkv or plan.sharding.even):
+        raise ConfigError(
+            f"{config.source}: `frontend.model_kwargs.tp` is {config.tp}, which does not divide the "
+            f"{plan.config.num_key_value_heads} key-value heads of {config.checkpoint}; set "
+            "`frontend.model_kwargs.align_qkv: true`, so that heads are copied or padded with zeros, or another `tp`."
         )
 
 
@@ -138,7 +148,14 @@ def _own_text(job: Job, folder: Path, progress: Progress) -> list[Window]:
 
     length = min(LENGTH, _longest(job.checkpoint.config))
     draft = replace(
-        job.config, max_prompt_len=1, max_seq_len=length, scheme="w8a16", output=folder, gptq=None, calibration=None
+        job.config,
+        max_prompt_len=1,
+        max_seq_len=length,
+        scheme="w8a16",
+        output=folder,
+        gptq=None,
+        calibration=None,
+        tp=1,
     )
     compile_model(draft, report=lambda *_: None)
     samples = write_text(folder, length, progress)
@@ -158,13 +175,17 @@ def _calibration(job: Job, progress: Progress) -> None:
 
 
 def _weights(job: Job, progress: Progress) -> None:
-    done, total = 0, params.params_bytes(job.plan)
-    layer = job.work.layer if job.work else partial(rounded_layer, job.checkpoint, job.plan)
+    done, total = 0, job.plan.tp * params.params_bytes(job.plan)
+    layer = job.work.layer if job.work else partial(rounded_layer, job.checkpoint, job.plan.whole)
     errors: list[ProjectionErrors] = []
-    with job.writer.open(params.FILE_NAME) as file:
-        file.write(params.header_bytes(job.plan))
-        for array in packed_tensors(job.checkpoint, job.plan, layer, job.config.workers, errors):
-            file.write(array.data.cast("B"))
+    with ExitStack() as stack:
+        # The last one opened is the first one closed and recorded: ranks are to be recorded in order.
+        paths = [params.file_name(rank) for rank in range(job.plan.tp)]
+        files = {path: stack.enter_context(job.writer.open(path)) for path in reversed(paths)}
+        for file in files.values():
+            file.write(params.header_bytes(job.plan))
+        for rank, array in packed_tensors(job.checkpoint, job.plan, layer, job.config.workers, errors):
+            files[paths[rank]].write(array.data.cast("B"))
             done += array.nbytes
             progress(done, total)
     if job.quantization:
@@ -187,7 +208,7 @@ def _manifest(job: Job, progress: Progress) -> None:
             max_prompt_len=job.config.max_prompt_len,
             max_seq_len=job.config.max_seq_len,
             throughput=job.config.throughput,
-            tp=1,
+            tp=job.plan.tp,
             files=job.writer.records,
         )
     )

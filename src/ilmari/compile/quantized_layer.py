@@ -38,7 +38,7 @@ class QuantizedLayer:
 
 
 def matrices(layer: LayerWeights, plan: Plan) -> dict[str, Float32]:
-    """The linear layers [n, k] by their names in the plan; k is padded with zeros, and so are gate and up."""
+    """The linear layers [n, k] by their names in the plan, which is that of one rank; k, gate and up are padded."""
     hidden, inner = plan.config.hidden_size, plan.intermediate
     return {
         "qkv": np.concatenate([layer.q, layer.k, layer.v]),
@@ -69,6 +69,8 @@ def row_energy(weight: Float32, quantized: ScaledWeight | None = None) -> NDArra
 
 def rounded_layer(checkpoint: Checkpoint, plan: Plan, index: int) -> QuantizedLayer:
     """A layer without calibration: int8 weights rounded to nearest, floats as the checkpoint has them.
+
+    plan: as in `matrices`.
 
     Raises:
         CheckpointError: a tensor that cannot be read.

@@ -18,6 +18,8 @@ def _folder_name(name: str) -> str:
     return name
 
 
+MAX_RANKS = 16
+
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
 FolderName = Annotated[Text, AfterValidator(_folder_name)]
 Count = Annotated[int, Field(ge=1)]
@@ -59,7 +61,7 @@ class Shape(Block):
 class ModelKwargs(Block):
     """`frontend.model_kwargs`."""
 
-    tp: Count = Field(default=1, description=_COUNT)
+    tp: Annotated[int, Field(ge=1, le=MAX_RANKS)] = Field(default=1, description=f"an integer from 1 to {MAX_RANKS}")
     b2s: bool | None = Field(default=None, description=_FLAG)
     model_arch: Text | None = Field(default=None, description="a name such as vacc")
     align_qkv: bool | None = Field(default=None, description=_FLAG)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ilmari.engine.candidates import deciding
 from ilmari.engine.sequence import Sequence
 from ilmari.kernels.attention_tiles import SEGMENT
 from ilmari.kernels.kv_layout import BLOCK_SIZE
@@ -76,7 +77,8 @@ class Batch:
 
     token_ids, slots: int32 [rows]; cos, sin: float32 [rows, head_dim/2]; table: int32 [sequences, blocks].
     tiles: the attention of tokens of prompts; segments: that of generated ones and of drafts.
-    outputs: the rows whose logits are wanted, and output_segments the attention of those alone.
+    outputs: the rows whose logits are wanted, and output_segments the attention of those alone; deciding, integers
+    [outputs]: how many of the best tokens are enough of each, see `candidates`.
     """
 
     rows: int
@@ -89,6 +91,7 @@ class Batch:
     tiles: Tiles | None
     outputs: NDArray[np.intp]
     output_segments: Segments | None
+    deciding: NDArray[np.intp]
 
 
 def make_batch(work: Many[Work], tile_tokens: int) -> Batch:
@@ -129,6 +132,7 @@ def make_batch(work: Many[Work], tile_tokens: int) -> Batch:
         tiles=_tiles(starts, prompts, computed, tile_tokens),
         outputs=outputs,
         output_segments=_segments(np.arange(len(outputs)), owners[outputs], positions[outputs]),
+        deciding=np.repeat([deciding(item.sequence.params) for item in work], [item.outputs for item in work]),
     )
 
 

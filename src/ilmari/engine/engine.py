@@ -189,7 +189,7 @@ class Engine:
         work = self._scheduler.schedule()
         if not work:
             return []
-        logits = self._runner.forward(make_batch(work, tile_tokens(self.config.q_per_kv)), self.cache)
+        logits = self._runner.forward(make_batch(work, tile_tokens(self._runner.plan.local.q_per_kv)), self.cache)
         self._sampler.begin(logits, [item.sequence for item in work for _ in range(item.outputs)])
         gained, row = [], 0
         for item in work:
@@ -272,7 +272,7 @@ class Engine:
         try:
             while count := min(sequence.pending, self._max_rows):
                 outputs = min(max(wanted - (sequence.pending - count), 0), count)
-                batch = make_batch([Work(sequence, count, outputs)], tile_tokens(self.config.q_per_kv))
+                batch = make_batch([Work(sequence, count, outputs)], tile_tokens(self._runner.plan.local.q_per_kv))
                 logits = self._runner.forward(batch, self.cache)
                 sequence.computed += count
                 if outputs:

@@ -18,14 +18,14 @@ def blocks_for(tokens: int) -> int:
 
 
 class KvCache:
-    """Keys and values of every layer.
+    """Keys and values of every layer, of a rank's KV heads.
 
     keys[layer] and values[layer] have the shapes of `kernels.kv_layout`, and the dtype that the plan's scheme says.
     """
 
     def __init__(self, plan: Plan, blocks: int) -> None:
         """Room for `blocks` blocks of 16 tokens; the system provides the memory as it is used."""
-        config, dtype = plan.config, plan.scheme.kv_cache
+        config, dtype = plan.local, plan.scheme.kv_cache
         layers = range(config.num_hidden_layers)
         keys = key_shape(dtype, blocks, config.num_key_value_heads, config.head_dim)
         values = value_shape(dtype, blocks, config.num_key_value_heads, config.head_dim)

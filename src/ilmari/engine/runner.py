@@ -1,4 +1,9 @@
-"""The forward pass: compiled kernels called one after the other."""
+"""The forward pass: compiled kernels called one after the other, on each rank those of its own part of the model.
+
+What follows a layer's attention and its feed-forward block is a sum over the ranks. A rank adds its part in place, rank
+0 to the residual and the others to zeros, so that the sum over the ranks is the new residual, with the same bits on
+each. The embedding is a sum too: rows of which one rank has the token and the others have zeros.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,13 @@ from numpy.typing import NDArray
 
 from ilmari.artifact.artifact import KERNELS, Artifact
 from ilmari.engine.batch import Batch, Segments, Tiles
+from ilmari.engine.head import Head
 from ilmari.engine.kv_cache import KvCache
 from ilmari.engine.linear import Linear
 from ilmari.engine.workspace import Views, Workspace
 from ilmari.kernels.form import FLOAT32
-from ilmari.kernels.library import KernelLibrary, aligned_zeros, tensor
+from ilmari.kernels.library import KernelLibrary, aligned_copy, tensor
+from ilmari.parallel.group import ALONE, Group
 
 if TYPE_CHECKING:
     import tvm_ffi
@@ -35,20 +42,25 @@ class Layer:
 
 
 class Runner:
-    """A loaded artifact, ready to turn batches into logits."""
+    """A rank's part of a loaded artifact, ready to turn batches into logits with the other ranks."""
 
-    def __init__(self, artifact: Artifact, max_rows: int, library: KernelLibrary | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, max_rows: int, library: KernelLibrary | None = None, group: Group = ALONE
+    ) -> None:
         """Link the kernels and map the parameters; no step may have more than `max_rows` rows.
 
         library: the artifact's kernels, if the caller has linked them in a way of its own (to measure them).
+        group: as many ranks as the artifact is for.
         """
         self.plan = artifact.manifest.plan
+        assert group.size == self.plan.tp, f"{group.size} ranks for an artifact of {self.plan.tp}"
+        self._group = group
         self.library = library or KernelLibrary(artifact.folder / KERNELS)
-        self.params: Mapping[str, tvm_ffi.Tensor] = {name: tensor(array) for name, array in artifact.params().items()}
+        arrays = artifact.params(group.rank)
+        self.params: Mapping[str, tvm_ffi.Tensor] = {name: tensor(array) for name, array in arrays.items()}
         self._layers = [Layer(self, index) for index in range(self.plan.config.num_hidden_layers)]
-        self._head = Linear(self.plan, self.library, self.params, "head")
+        self._head = Head(self.plan, self.library, self.params, group)
         self._workspace = Workspace(self.plan, max_rows)
-        self._logits = aligned_zeros((0, self.plan.linears["head"].n), np.float32)
         self._embedding = self.library["embedding"]
         forms = [form for _, form in self.plan.forms]
         self._norm = {form: self.library[f"norm_{form.name}"] for form in forms}
@@ -59,27 +71,51 @@ class Runner:
         self._attention_prefill = self.library["attention_prefill"]
 
     def forward(self, batch: Batch, cache: KvCache) -> NDArray[np.float32]:
-        """Logits [outputs, vocab] of the batch's output rows; the array is valid until the next call.
+        """Logits [outputs, vocab] of the batch's output rows on rank 0, no rows on others; valid until the next call.
 
-        The keys and values of all rows are in the cache afterwards.
+        The keys and values of all rows are in the cache afterwards. Every rank is to be given the same batch, and a
+        cache of as many blocks. Of a row's logits rank 0 gets what its draw needs, see `Head`.
         """
         views = self._workspace.views(batch.rows)
-        self._embedding(batch.token_ids, self.params["embedding"], views.hidden)
+        self._embed(batch, views)
         for index, layer in enumerate(self._layers):
             self._project(layer, views, batch, cache, index)
             if index == len(self._layers) - 1:
                 # Nothing after the last layer's keys and values needs the other rows, nor any row while prompts begin.
                 if not len(batch.outputs):
-                    return self._logits[:0, : self.plan.config.vocab_size]
+                    return self._head.nothing
                 views = self._keep_outputs(batch)
                 self._attend(views, batch.table, cache, index, batch.output_segments, None)
             else:
                 self._attend(views, batch.table, cache, index, batch.segments, batch.tiles)
             if views.form is not FLOAT32:
                 self._copy[views.form](views.attended, *views.mixed)
-            layer.o(views.form, views.mixed, views.hidden)
+            self._add(layer.o, views.mixed, views)
             self._feed_forward(layer, views)
-        return self._project_to_vocabulary(views, len(batch.outputs))
+        self._norm[views.form](views.hidden, self.params["norm"], *views.normed)
+        return self._head(views.form, views.normed, batch.deciding)
+
+    def _embed(self, batch: Batch, views: Views) -> None:
+        table = self.params["embedding"]
+        if self._group.size == 1:
+            self._embedding(batch.token_ids, table, views.hidden)
+            return
+        tokens = self.plan.sharding.tokens(self._group.rank)
+        places: NDArray[np.int32] = np.from_dlpack(batch.token_ids) - np.int32(tokens.start)  # type: ignore[operator]
+        foreign = (places < 0) | (places >= len(tokens))
+        places[foreign] = 0
+        hidden = self._workspace.hidden[: views.rows]
+        self._embedding(tensor(aligned_copy(places)), table, views.hidden)
+        hidden[foreign] = 0
+        self._group.all_reduce(hidden)
+
+    def _add(self, linear: Linear, x: tuple[tvm_ffi.Tensor, ...], views: Views) -> None:
+        """Add all ranks' parts of a linear layer to the residual."""
+        hidden = self._workspace.hidden[: views.rows]
+        if self._group.rank:
+            hidden.fill(0)
+        linear(views.form, x, views.hidden)
+        self._group.all_reduce(hidden)
 
     def _project(self, layer: Layer, views: Views, batch: Batch, cache: KvCache, index: int) -> None:
         self._norm[views.form](views.hidden, layer.attention_norm, *views.normed)
@@ -106,17 +142,9 @@ class Runner:
         self._norm[views.form](views.hidden, layer.ffn_norm, *views.normed)
         layer.gate_up(views.form, views.normed, views.gate_up)
         self._silu[views.form](views.gate_up, *views.activated)
-        layer.down(views.form, views.activated, views.hidden)
+        self._add(layer.down, views.activated, views)
 
     def _keep_outputs(self, batch: Batch) -> Views:
         for buffer in (self._workspace.hidden, self._workspace.q):
             buffer[: len(batch.outputs)] = buffer[batch.outputs]
         return self._workspace.views(len(batch.outputs))
-
-    def _project_to_vocabulary(self, views: Views, rows: int) -> NDArray[np.float32]:
-        if len(self._logits) < rows:
-            self._logits = aligned_zeros((rows, self._logits.shape[1]), np.float32)
-        logits = self._logits[:rows]
-        self._norm[views.form](views.hidden, self.params["norm"], *views.normed)
-        self._head(views.form, views.normed, tensor(logits))
-        return logits[:, : self.plan.config.vocab_size]

@@ -42,7 +42,7 @@ class Workspace:
     """Buffers for steps of up to `rows` rows; `hidden` and `q` are also there as arrays, to pick rows from."""
 
     def __init__(self, plan: Plan, rows: int) -> None:
-        config = plan.config
+        config = plan.local
         self._plan = plan
 
         def buffer(columns: int) -> NDArray[np.float32]:

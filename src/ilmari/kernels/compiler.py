@@ -50,7 +50,7 @@ FLOAT_LINEARS: dict[Form, Callable[[Isa, LinearShape, str], PrimFunc]] = {
 """Those of floats, which take the dtype of the weights as well."""
 
 SAMPLING: tuple[Callable[[Isa, int], PrimFunc], ...] = (logit_peaks, logit_weights, weight_bins, kept_weights)
-"""Passes over the logits of the vocabulary."""
+"""Passes over the logits of the whole vocabulary, which rank 0 makes."""
 
 
 def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
@@ -58,7 +58,7 @@ def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
 
     A linear layer's kernel is named after the layer and the form of its input; what makes the input, likewise.
     """
-    config, isa = plan.config, plan.isa
+    config, isa = plan.local, plan.isa
     heads, kv_heads, head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     hidden, eps, intermediate = config.hidden_size, config.rms_norm_eps, plan.intermediate
     attention = isa, heads, kv_heads, head_dim
@@ -68,7 +68,7 @@ def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
         "rope_append": partial(rope_append, *attention, qkv.n, kv_dtype),
         "attention_prefill": partial(attention_prefill, *attention, tile_tokens(config.q_per_kv), kv_dtype),
         "attention_decode": partial(attention_decode, *attention, kv_dtype),
-        **{pass_.__name__: partial(pass_, isa, config.vocab_size) for pass_ in SAMPLING},
+        **{pass_.__name__: partial(pass_, isa, plan.config.vocab_size) for pass_ in SAMPLING},
     }
     for _, form in plan.forms:
         table[f"norm_{form.name}"] = partial(norm, isa, form, hidden, eps)

@@ -1,12 +1,15 @@
 """The shapes of a compiled model: what the packer writes, the compiler specialises for and the runner reads."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, LONGEST_RUN, PAIRS, WORDS, Form
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.kv_layout import token_bytes
 from ilmari.kernels.scheme import Scheme
+from ilmari.kernels.sharding import Sharding
 from ilmari.model.config import ModelConfig
 
 PADDING = LONGEST_RUN
@@ -62,11 +65,27 @@ class TensorShape:
 
 @dataclass(frozen=True)
 class Plan:
-    """A model, a precision and an instruction set, and every shape that follows from them."""
+    """A model, a precision, an instruction set, and every shape that follows from them on each of `tp` ranks."""
 
     config: ModelConfig
     scheme: Scheme
     isa: Isa
+    tp: int = 1
+
+    @cached_property
+    def sharding(self) -> Sharding:
+        """What each rank has of the model."""
+        return Sharding(self.config, self.tp)
+
+    @property
+    def local(self) -> ModelConfig:
+        """One rank's part of the model."""
+        return self.sharding.local
+
+    @property
+    def whole(self) -> Plan:
+        """The same for one rank that has all of the model."""
+        return replace(self, tp=1)
 
     @property
     def byte_dot(self) -> bool:
@@ -100,20 +119,20 @@ class Plan:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes of KV cache that one token takes in all layers, scales included."""
-        config = self.config
+        """Bytes of KV cache that one token takes on a rank in all layers, scales included."""
+        config = self.local
         keys_and_values = 2 * config.num_hidden_layers * config.num_key_value_heads
         return keys_and_values * token_bytes(self.scheme.kv_cache, config.head_dim)
 
     @property
     def intermediate(self) -> int:
         """Columns of the gate (and of the up) projection, padded."""
-        return padded(self.config.intermediate_size, PADDING)
+        return padded(self.local.intermediate_size, PADDING)
 
     @cached_property
     def linears(self) -> dict[str, LinearShape]:
         """By name: qkv, o, gate_up and down of each layer, and the head."""
-        config = self.config
+        config = self.local
         table = (
             ("qkv", config.q_size + 2 * config.kv_size, config.hidden_size, False),
             ("o", config.hidden_size, config.q_size, True),
@@ -134,11 +153,12 @@ class Plan:
 
     @cached_property
     def tensors(self) -> tuple[TensorShape, ...]:
-        """Everything in the parameter file, in the file's order."""
-        hidden = self.config.hidden_size
+        """Everything in a rank's parameter file, in the file's order."""
+        config = self.local
+        hidden = config.hidden_size
         layers = (
             tensor
-            for index in range(self.config.num_hidden_layers)
+            for index in range(config.num_hidden_layers)
             for tensor in (
                 TensorShape(f"layers.{index}.attention_norm", (hidden,), "float32"),
                 *self.linear_tensors("qkv", f"layers.{index}."),
@@ -149,7 +169,7 @@ class Plan:
             )
         )
         return (
-            TensorShape("embedding", (self.config.vocab_size, hidden), self.scheme.embedding),
+            TensorShape("embedding", (config.vocab_size, hidden), self.scheme.embedding),
             *layers,
             TensorShape("norm", (hidden,), "float32"),
             *self.linear_tensors("head"),

@@ -1,0 +1,1 @@
+"""Ranks that hold one model together, and what they tell each other."""
