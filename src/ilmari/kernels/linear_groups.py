@@ -5,7 +5,7 @@ The products of a group of inputs are summed exactly in int32, scaled by the gro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tvm.script import tirx as T
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 ROWS = 4  # tokens in a register tile
+BATCH = 64  # tokens whose sums for one block of channels stay in cache
+PANEL = 2 * GROUP  # inputs whose weights, of one block, stay in the first-level cache while a batch is multiplied
 
 
 def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
@@ -30,37 +32,64 @@ def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
     `accumulate` adds to it: the residual.
     """
     lanes, block = isa.lanes, shape.block
-    k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
-    bytes_, steps = lanes * 4, lanes // 2
+    sum_groups = group_sums(isa, shape)
+
+    @T.inline
+    def multiply(m, nb, X, correction, scale, W, channel_scale, Y):
+        sums = T.alloc_buffer((BATCH, block), "float32")
+        for batch in T.serial((m + BATCH - 1) // BATCH):
+            first: T.let = batch * BATCH
+            count: T.let = T.min(BATCH, m - first)
+            for i in T.serial(count):
+                claim(1, block, first + i, nb, Y)
+            sum_groups(first, count, nb, 0, X, correction, scale, W, sums)
+            for i in T.serial(count):
+                for j in T.unroll(block // lanes):
+                    columns: T.let = nb * block + j * lanes
+                    value: T.let = sums[i, T.ramp(j * lanes, 1, lanes)] * channel_scale[T.ramp(columns, 1, lanes)]
+                    store(lanes, shape.accumulate, first + i, columns, value, Y)
+
+    return integer_kernel(GROUPS, shape, multiply)
+
+
+def group_sums(isa: Isa, shape: LinearShape) -> Any:
+    """Inline each(first, count, nb, at, X, correction, scale, W, sums): products with block nb of the channels.
+
+    sums[i, at + c] is that of row first + i, for `count` rows i, and channel c of the block, before its scale. Weights
+    pass through the first-level cache once for all these rows, and come from memory as fast as they are used.
+    """
+    lanes, block, k = isa.lanes, shape.block, shape.k
+    vectors, bytes_, steps, group_runs = block // lanes, lanes * 4, lanes // 2, GROUP // (2 * lanes)
+    panel_groups, panel_rows = PANEL // GROUP, PANEL // 4
     fetch = weights_ahead(isa, block, ROWS)
 
     @T.inline
-    def tile(rows, first, nb, X, correction, scale, W, channel_scale, Y):
+    def tile(rows, row, panel, first, nb, at, X, correction, scale, W, sums):
         acc = T.alloc_buffer((rows * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         total = T.alloc_buffer((rows * block,), "float32", scope="local", annotations={"disable_lower_builtin": True})
-        claim(rows, block, first, nb, Y)
-        for t in T.unroll(rows * vectors):
-            total[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
-        for group in T.serial(groups(k)):
+        for i in T.unroll(rows):
+            for j in T.unroll(vectors):
+                total[T.ramp((i * vectors + j) * lanes, 1, lanes)] = sums[row + i, T.ramp(at + j * lanes, 1, lanes)]
+        for g in T.serial(T.min(panel_groups, groups(k) - panel * panel_groups)):
+            group: T.let = panel * panel_groups + g
             for i in T.unroll(rows):
                 for j in T.unroll(vectors):
-                    acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = T.broadcast(correction[first + i, group], lanes)
-            for run in T.serial(T.min(GROUP, k - group * GROUP) // (2 * lanes)):
-                fetch(X.shape[0], first, nb, k // 4, k // 4, group * (GROUP // (2 * lanes)) + run, W)
+                    acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = T.broadcast(
+                        correction[first + row + i, group], lanes
+                    )
+            for run in T.serial(T.min(group_runs, (k - group * GROUP) // (2 * lanes))):
+                start: T.let = k // 4 + panel * panel_rows
+                fetch(X.shape[0], first + row, nb, start, panel_rows, g * group_runs + run, W)
                 for step in T.unroll(steps):
                     for i in T.unroll(rows):
                         for j in T.unroll(vectors):
                             acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dot_bytes(
                                 isa,
                                 acc[T.ramp((i * vectors + j) * lanes, 1, lanes)],
-                                W[
-                                    nb,
-                                    group * (GROUP // 4) + run * steps + step,
-                                    T.ramp(j * bytes_, 1, bytes_),
-                                ],
+                                W[nb, group * (GROUP // 4) + run * steps + step, T.ramp(j * bytes_, 1, bytes_)],
                                 every_lane(
                                     isa,
-                                    X[first + i, T.ramp(group * (GROUP // 2) + run * lanes + step * 2, 1, 2)],
+                                    X[first + row + i, T.ramp(group * (GROUP // 2) + run * lanes + step * 2, 1, 2)],
                                     "int8",
                                 ),
                             )
@@ -69,18 +98,24 @@ def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
                     total[T.ramp((i * vectors + j) * lanes, 1, lanes)] = fma(
                         isa,
                         T.cast(acc[T.ramp((i * vectors + j) * lanes, 1, lanes)], f"float32x{lanes}"),
-                        T.broadcast(scale[first + i, group], lanes),
+                        T.broadcast(scale[first + row + i, group], lanes),
                         total[T.ramp((i * vectors + j) * lanes, 1, lanes)],
                     )
         for i in T.unroll(rows):
             for j in T.unroll(vectors):
-                columns: T.let = nb * block + j * lanes
-                value: T.let = (
-                    total[T.ramp((i * vectors + j) * lanes, 1, lanes)] * channel_scale[T.ramp(columns, 1, lanes)]
-                )
-                store(lanes, accumulate, first + i, columns, value, Y)
+                sums[row + i, T.ramp(at + j * lanes, 1, lanes)] = total[T.ramp((i * vectors + j) * lanes, 1, lanes)]
 
-    return integer_kernel(GROUPS, shape, by_tiles(ROWS, tile))
+    tiles = by_tiles(ROWS, tile)
+
+    @T.inline
+    def each(first, count, nb, at, X, correction, scale, W, sums):
+        for i in T.serial(count):
+            for j in T.unroll(vectors):
+                sums[i, T.ramp(at + j * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
+        for panel in T.serial((groups(k) + panel_groups - 1) // panel_groups):
+            tiles(count, panel, first, nb, at, X, correction, scale, W, sums)
+
+    return each
 
 
 def linear_int8_reference(

@@ -107,8 +107,8 @@ class Plan:
 
     @property
     def intermediate(self) -> int:
-        """Columns of the gate (and of the up) projection, padded."""
-        return padded(self.config.intermediate_size, PADDING)
+        """Columns of the gate (and of the up) projection, padded to whole register tiles."""
+        return padded(self.config.intermediate_size, max(self.isa.lanes * self.isa.vectors, PADDING))
 
     @cached_property
     def linears(self) -> dict[str, LinearShape]:
