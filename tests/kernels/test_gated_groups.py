@@ -5,9 +5,9 @@ import pytest
 from packed import INTEGER_KERNELS, ROWS, arrays, packed_bytes
 
 from ilmari.kernels.form import GROUP, GROUPS
-from ilmari.kernels.gated_groups import gated_groups
+from ilmari.kernels.gated_groups import BATCH, gated_groups
 from ilmari.kernels.layer_input import silu
-from ilmari.kernels.linear_groups import BATCH, linear_groups, linear_int8_reference
+from ilmari.kernels.linear_groups import linear_groups, linear_int8_reference
 from ilmari.kernels.plan import LinearShape, padded
 from ilmari.kernels.silu_multiply import silu_multiply_reference
 

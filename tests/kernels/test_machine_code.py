@@ -21,7 +21,6 @@ from ilmari.kernels.layer_input import copy, norm, silu
 from ilmari.kernels.library import KernelLibrary, aligned_copy, tensor
 from ilmari.kernels.linear_bfloat16 import linear_bfloat16
 from ilmari.kernels.linear_float import linear_float
-from ilmari.kernels.linear_groups import linear_groups
 from ilmari.kernels.linear_pairs import linear_pairs
 from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.rmsnorm import rmsnorm_reference
@@ -136,7 +135,7 @@ def test_local_buffers_are_registers(isa, compiled):
     for generate, *arguments in register_kernels(isa):
         code = compiled(generate, *arguments).source("ll")
         # Some prepare weights in cache, or keep sums there.
-        with_workspace = generate in (linear_pairs, linear_bfloat16, linear_groups, gated_groups)
+        with_workspace = generate in (linear_pairs, linear_bfloat16, gated_groups)
         assert ("TVMBackendAllocWorkspace" in code) == with_workspace, generate.__name__
         if generate is not rope_append:  # it stores a key's features one by one
             assert ARRAY_IN_MEMORY.findall(code) == [], generate.__name__

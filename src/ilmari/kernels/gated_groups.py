@@ -11,13 +11,15 @@ from tvm.script import tirx as T
 
 from ilmari.kernels.form import GROUP, GROUPS, groups
 from ilmari.kernels.isa import Isa
-from ilmari.kernels.linear_groups import BATCH, group_sums
+from ilmari.kernels.linear_groups import block_product
 from ilmari.kernels.plan import LinearShape
 from ilmari.kernels.quantize_groups import store_group
 from ilmari.kernels.silu_multiply import gated
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
+
+BATCH = 64  # tokens whose gates and ups for a group of channels stay in cache
 
 
 def gated_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
@@ -27,27 +29,27 @@ def gated_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
     """
     lanes, block, k, inner = isa.lanes, shape.block, shape.k, shape.n // 2
     values, corrections, scales = GROUPS.parts
-    sum_groups, store = group_sums(isa, shape), store_group(isa, inner)
+    product, store = block_product(isa, shape), store_group(isa, inner)
 
     @T.inline
     def multiply(m, group, X, correction, scale, W, channel_scale, Q, next_correction, next_scale):
-        gate = T.alloc_buffer((BATCH, GROUP), "float32")
-        up = T.alloc_buffer((BATCH, GROUP), "float32")
+        gates = T.alloc_buffer((BATCH, GROUP), "float32")
+        ups = T.alloc_buffer((BATCH, GROUP), "float32")
+        width: T.let = T.min(GROUP, inner - group * GROUP)
         for batch in T.serial((m + BATCH - 1) // BATCH):
             first: T.let = batch * BATCH
             count: T.let = T.min(BATCH, m - first)
-            width: T.let = T.min(GROUP, inner - group * GROUP)
             for b in T.serial(width // block):
-                nb: T.let = group * (GROUP // block) + b
-                sum_groups(first, count, nb, b * block, X, correction, scale, W, gate)
-                sum_groups(first, count, inner // block + nb, b * block, X, correction, scale, W, up)
+                gate: T.let = group * (GROUP // block) + b
+                up: T.let = inner // block + gate
+                product(first, count, gate, up, 0, b * block, X, correction, scale, W, channel_scale, gates)
+                product(first, count, up, gate + 1, 0, b * block, X, correction, scale, W, channel_scale, ups)
             for i in T.serial(count):
                 for j in T.serial(width // lanes):
-                    columns: T.let = group * GROUP + j * lanes
-                    g: T.let = gate[i, T.ramp(j * lanes, 1, lanes)] * channel_scale[T.ramp(columns, 1, lanes)]
-                    u: T.let = up[i, T.ramp(j * lanes, 1, lanes)] * channel_scale[T.ramp(inner + columns, 1, lanes)]
-                    gate[i, T.ramp(j * lanes, 1, lanes)] = gated(isa, g, u)
-                store(first + i, group, gate, i, 0, Q, next_correction, next_scale)
+                    gates[i, T.ramp(j * lanes, 1, lanes)] = gated(
+                        isa, gates[i, T.ramp(j * lanes, 1, lanes)], ups[i, T.ramp(j * lanes, 1, lanes)]
+                    )
+                store(first + i, group, gates, i, 0, Q, next_correction, next_scale)
 
     @T.prim_func
     def kernel(

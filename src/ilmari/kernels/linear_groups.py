@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 ROWS = 4  # tokens in a register tile
-BATCH = 64  # tokens whose sums for one block of channels stay in cache
-PANEL = 2 * GROUP  # inputs whose weights, of one block, stay in the first-level cache while a batch is multiplied
+PANEL = 2048  # inputs; a block's weights for so many stay in the second-level cache while the next come from memory
 
 
 def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
@@ -31,45 +30,34 @@ def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
     X, correction and scale are the form `groups`; W is [n/block, k/4, block*4] uint8 (see `packing`). Y is float32;
     `accumulate` adds to it: the residual.
     """
-    lanes, block = isa.lanes, shape.block
-    sum_groups = group_sums(isa, shape)
+    product = block_product(isa, shape)
 
     @T.inline
     def multiply(m, nb, X, correction, scale, W, channel_scale, Y):
-        sums = T.alloc_buffer((BATCH, block), "float32")
-        for batch in T.serial((m + BATCH - 1) // BATCH):
-            first: T.let = batch * BATCH
-            count: T.let = T.min(BATCH, m - first)
-            for i in T.serial(count):
-                claim(1, block, first + i, nb, Y)
-            sum_groups(first, count, nb, 0, X, correction, scale, W, sums)
-            for i in T.serial(count):
-                for j in T.unroll(block // lanes):
-                    columns: T.let = nb * block + j * lanes
-                    value: T.let = sums[i, T.ramp(j * lanes, 1, lanes)] * channel_scale[T.ramp(columns, 1, lanes)]
-                    store(lanes, shape.accumulate, first + i, columns, value, Y)
+        product(0, m, nb, nb + 1, 0, nb * shape.block, X, correction, scale, W, channel_scale, Y)
 
     return integer_kernel(GROUPS, shape, multiply)
 
 
-def group_sums(isa: Isa, shape: LinearShape) -> Any:
-    """Inline each(first, count, nb, at, X, correction, scale, W, sums): products with block nb of the channels.
+def block_product(isa: Isa, shape: LinearShape) -> Any:
+    """Inline each(first, count, nb, following, row0, column0, X, correction, scale, W, channel_scale, Y).
 
-    sums[i, at + c] is that of row first + i, for `count` rows i, and channel c of the block, before its scale. Weights
-    pass through the first-level cache once for all these rows, and come from memory as fast as they are used.
+    What `linear_groups` computes for `count` rows from `first` on and block nb of the channels, at Y[row0, column0].
+    The weights of block `following` will be wanted next.
     """
     lanes, block, k = isa.lanes, shape.block, shape.k
-    vectors, bytes_, steps, group_runs = block // lanes, lanes * 4, lanes // 2, GROUP // (2 * lanes)
-    panel_groups, panel_rows = PANEL // GROUP, PANEL // 4
+    vectors, bytes_, steps, runs = block // lanes, lanes * 4, lanes // 2, GROUP // (2 * lanes)
+    panels, panel_groups, panel_rows = -(-k // PANEL), PANEL // GROUP, min(PANEL, k) // 4
     fetch = weights_ahead(isa, block, ROWS)
 
     @T.inline
-    def tile(rows, row, panel, first, nb, at, X, correction, scale, W, sums):
+    def tile(rows, row, panel, add, first, nb, following, row0, column0, X, correction, scale, W, channel_scale, Y):
         acc = T.alloc_buffer((rows * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         total = T.alloc_buffer((rows * block,), "float32", scope="local", annotations={"disable_lower_builtin": True})
-        for i in T.unroll(rows):
-            for j in T.unroll(vectors):
-                total[T.ramp((i * vectors + j) * lanes, 1, lanes)] = sums[row + i, T.ramp(at + j * lanes, 1, lanes)]
+        claim(rows, block, row0 + row, column0, Y)
+        for t in T.unroll(rows * vectors):
+            total[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
+        last: T.let = panel == panels - 1
         for g in T.serial(T.min(panel_groups, groups(k) - panel * panel_groups)):
             group: T.let = panel * panel_groups + g
             for i in T.unroll(rows):
@@ -77,9 +65,16 @@ def group_sums(isa: Isa, shape: LinearShape) -> Any:
                     acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = T.broadcast(
                         correction[first + row + i, group], lanes
                     )
-            for run in T.serial(T.min(group_runs, (k - group * GROUP) // (2 * lanes))):
-                start: T.let = k // 4 + panel * panel_rows
-                fetch(X.shape[0], first + row, nb, start, panel_rows, g * group_runs + run, W)
+            for run in T.serial(T.min(runs, (k - group * GROUP) // (2 * lanes))):
+                fetch(
+                    X.shape[0],
+                    first + row,
+                    T.Select(last, following, nb),
+                    T.Select(last, 0, (panel + 1) * panel_rows),
+                    panel_rows,
+                    g * runs + run,
+                    W,
+                )
                 for step in T.unroll(steps):
                     for i in T.unroll(rows):
                         for j in T.unroll(vectors):
@@ -103,17 +98,20 @@ def group_sums(isa: Isa, shape: LinearShape) -> Any:
                     )
         for i in T.unroll(rows):
             for j in T.unroll(vectors):
-                sums[row + i, T.ramp(at + j * lanes, 1, lanes)] = total[T.ramp((i * vectors + j) * lanes, 1, lanes)]
+                value: T.let = (
+                    total[T.ramp((i * vectors + j) * lanes, 1, lanes)]
+                    * channel_scale[T.ramp(nb * block + j * lanes, 1, lanes)]
+                )
+                store(lanes, add, row0 + row + i, column0 + j * lanes, value, Y)
 
     tiles = by_tiles(ROWS, tile)
 
     @T.inline
-    def each(first, count, nb, at, X, correction, scale, W, sums):
-        for i in T.serial(count):
-            for j in T.unroll(vectors):
-                sums[i, T.ramp(at + j * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
-        for panel in T.serial((groups(k) + panel_groups - 1) // panel_groups):
-            tiles(count, panel, first, nb, at, X, correction, scale, W, sums)
+    def each(first, count, *operands):
+        tiles(count, 0, shape.accumulate, first, *operands)
+        if panels > 1:
+            for panel in T.serial(panels - 1):
+                tiles(count, panel + 1, True, first, *operands)
 
     return each
 
