@@ -42,7 +42,7 @@ def numbers(isa, got, k):
     return signed * unit, unit
 
 
-@pytest.mark.parametrize(("inner", "k"), [(32, 96), (100, 160), (200, 1120)])
+@pytest.mark.parametrize(("inner", "k"), [(32, 96), (100, 160), (200, 2208)])
 def test_within_a_level_of_float64(isa, compiled, rng, inner, k):
     shape, m = shape_of(isa, inner, k), max(ROWS)
     x, weight, scale, channel_scale = operands(shape, rng, m)
@@ -57,7 +57,7 @@ def test_within_a_level_of_float64(isa, compiled, rng, inner, k):
 
 @pytest.mark.parametrize("m", [*ROWS, BATCH + 1, 2 * BATCH + 7])
 def test_the_same_bits_as_two_kernels(isa, compiled, rng, m):
-    shape = shape_of(isa, 200, 352)
+    shape = shape_of(isa, 200, 2208)
     inner = shape.n // 2
     x, weight, scale, channel_scale = operands(shape, rng, m)
     inputs = *arrays(GROUPS, isa, x, scale), packed_bytes(weight, shape, isa), channel_scale

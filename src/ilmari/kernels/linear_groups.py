@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 ROWS = 4  # tokens in a register tile
-PANEL = 2048  # inputs; a block's weights for so many stay in the second-level cache while the next come from memory
+PANEL = 2048  # inputs: a block's weights for so many stay in the second-level cache while the next come from memory
 
 
 def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
@@ -66,15 +66,16 @@ def block_product(isa: Isa, shape: LinearShape) -> Any:
                         correction[first + row + i, group], lanes
                     )
             for run in T.serial(T.min(runs, (k - group * GROUP) // (2 * lanes))):
-                fetch(
-                    X.shape[0],
-                    first + row,
-                    T.Select(last, following, nb),
-                    T.Select(last, 0, (panel + 1) * panel_rows),
-                    panel_rows,
-                    g * runs + run,
-                    W,
-                )
+                if rows == ROWS:  # others never do, and loads would be kept in memory across the condition
+                    fetch(
+                        X.shape[0],
+                        first + row,
+                        T.Select(last, following, nb),
+                        T.Select(last, 0, (panel + 1) * panel_rows),
+                        panel_rows,
+                        g * runs + run,
+                        W,
+                    )
                 for step in T.unroll(steps):
                     for i in T.unroll(rows):
                         for j in T.unroll(vectors):
