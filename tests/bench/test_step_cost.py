@@ -69,9 +69,9 @@ def test_kernels_of_one_row_each_element() -> None:
     assert kernel(FLOAT, "embedding") == (9 * (4 + 96 * 2 + 96 * 4), 0)
     assert kernel(FLOAT, "norm_float32") == (9 * 96 * 8 + 96 * 4, 0)
     assert kernel(FLOAT, "silu_float32") == (9 * 128 * 12, 0)
-    # 16-bit integers, a correction and a scale; bytes, and a correction and a scale for each 64 of them
+    # 16-bit integers, a correction and a scale
     assert kernel(BYTE_DOT, "copy_halves") == (9 * (96 * 4 + 96 * 2 + 2 * 4), 0)
-    assert kernel(BYTE_DOT, "silu_groups") == (9 * (256 * 4 + 128 + 2 * 2 * 4), 0)
+    assert kernel(BYTE_DOT, "silu_halves") == (9 * (256 * 4 + 128 * 2 + 2 * 4), 0)
     # read: q, k, v, 16 cosines, 16 sines and a slot; written: q in float32, k and v in float16
     assert kernel(FLOAT, "rope_append") == (9 * ((96 + 64 + 32) * 4 + 4 + 96 * 4 + 64 * 2), 0)
 
@@ -94,6 +94,8 @@ def test_linears() -> None:
     assert kernel(FLOAT, "linear_o_float32") == (96 * 96 * 2 + 96 * 4 + 9 * (96 * 4 + 2 * 96 * 4), 9 * 96 * 96)
     weights = 256 * 96 + 256 * 4
     assert kernel(BYTE_DOT, "linear_gate_up_halves") == (weights + 9 * (96 * 2 + 8 + 256 * 4), 9 * 256 * 96)
+    # bytes, and a correction and a scale for each 64 of them: of 96 inputs and, for the next layer, of 128
+    assert kernel(BYTE_DOT, "linear_gate_up_groups") == (weights + 9 * (96 + 2 * 8 + 128 + 2 * 8), 9 * 256 * 96)
 
 
 def test_what_a_long_prompt_multiplies_with() -> None:

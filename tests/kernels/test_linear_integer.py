@@ -93,8 +93,8 @@ def test_any_shape(isa, form, compiled, rows, n, k, accumulate, seed):
 
 @each_form
 def test_many_rows(isa, form, compiled, rng):
-    """More rows than are kept in cache at once, more inputs than are summed in integers."""
-    shape = LinearShape("many", 128, 1120, isa.lanes * isa.vectors, 2 * isa.lanes, True)
+    """More rows than are kept in cache at once, more inputs than are summed in integers, or are in a panel."""
+    shape = LinearShape("many", 128, 2208, isa.lanes * isa.vectors, 2 * isa.lanes, True)
     x, weight = random_rows(rng, form, 523, shape.k), random_weight(rng, shape.n, shape.k)
     check(compiled(LINEARS[form], shape), form, isa, shape, rng, x, weight)
 

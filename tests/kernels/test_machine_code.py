@@ -14,6 +14,7 @@ from ilmari.errors import TargetError
 from ilmari.kernels.compiler import LINEARS, SAMPLING, compile_kernels, kernels
 from ilmari.kernels.embedding import embedding
 from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES
+from ilmari.kernels.gated_groups import gated_groups
 from ilmari.kernels.isa import isa_named
 from ilmari.kernels.kv_layout import key_shape, value_shape
 from ilmari.kernels.layer_input import copy, norm, silu
@@ -125,15 +126,17 @@ def register_kernels(isa):
     for generate in {LINEARS[form] for kernel_isa, form in INTEGER_KERNELS if kernel_isa is isa}:
         for name, hidden in (("o", 160), ("down", 96), ("head", 96)):
             yield generate, linear_shape(isa, "w8a16", name, hidden)
+    if isa.byte_dot:
+        yield gated_groups, linear_shape(isa, "w8a8", "gate_up", 96)
 
 
 def test_local_buffers_are_registers(isa, compiled):
     """A buffer that LLVM cannot split is taken from the heap or the stack: the kernel is then several times slower."""
     for generate, *arguments in register_kernels(isa):
         code = compiled(generate, *arguments).source("ll")
-        # Some prepare weights in cache.
-        with_panel = generate in (linear_pairs, linear_bfloat16)
-        assert ("TVMBackendAllocWorkspace" in code) == with_panel, generate.__name__
+        # Some prepare weights in cache, or keep sums there.
+        with_workspace = generate in (linear_pairs, linear_bfloat16, gated_groups)
+        assert ("TVMBackendAllocWorkspace" in code) == with_workspace, generate.__name__
         if generate is not rope_append:  # it stores a key's features one by one
             assert ARRAY_IN_MEMORY.findall(code) == [], generate.__name__
 

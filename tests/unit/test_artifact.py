@@ -193,7 +193,7 @@ def test_manifest_comes_back(tmp_path: Path, scaling: DynamicNtk | None, record:
 
 def test_manifest_is_for_people_too() -> None:
     text = manifest_bytes(MANIFEST).decode()
-    assert text.startswith('{\n  "schema_version": 4,\n')
+    assert text.startswith('{\n  "schema_version": 5,\n')
     assert '"name": "Väinämöinen 书生"' in text
     fields = json.loads(text)
     digest = fields.pop("digest")

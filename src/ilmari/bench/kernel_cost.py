@@ -8,7 +8,7 @@ import numpy as np
 
 from ilmari.artifact.params import tensor_bytes
 from ilmari.bench.cost import FLOAT, LINEARS, Cost, Load
-from ilmari.kernels.form import FORMS, Form
+from ilmari.kernels.form import FORMS, GROUPS, Form
 from ilmari.kernels.plan import Plan
 
 FLOAT_BYTES = 4
@@ -70,6 +70,8 @@ def _linear(plan: Plan, layer_and_form: str, load: Load) -> Cost:
     shape = plan.linears[layer]
     weights = sum(map(tensor_bytes, plan.linear_tensors(layer)))
     outputs = shape.n * FLOAT_BYTES * (2 if shape.accumulate else 1)
+    if (layer, form) == ("gate_up", GROUPS.name):  # what the next layer reads
+        outputs = _input_bytes(GROUPS, plan.intermediate)
     moved = weights + load.rows * (_input_bytes(FORMS[form], shape.k) + outputs)
     return Cost(moved, load.rows * shape.n * shape.k, LINEARS[FORMS[form]])
 

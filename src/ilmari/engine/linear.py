@@ -22,6 +22,6 @@ class Linear:
         self._kernels = {form: library[f"linear_{name}_{form.name}"] for _, form in plan.forms}
         self._weights = tuple(params[shape.name] for shape in plan.linear_tensors(name, prefix))
 
-    def __call__(self, form: Form, x: tuple[tvm_ffi.Tensor, ...], y: tvm_ffi.Tensor) -> None:
-        """x: the arrays of `form` for k inputs; y [rows, n] float32."""
-        self._kernels[form](*x, *self._weights, y)
+    def __call__(self, form: Form, x: tuple[tvm_ffi.Tensor, ...], *y: tvm_ffi.Tensor) -> None:
+        """x: the arrays of `form` for k inputs; y: [rows, n] float32, or the arrays that a kernel makes of it."""
+        self._kernels[form](*x, *self._weights, *y)

@@ -19,7 +19,7 @@ from ilmari.engine.head import Head
 from ilmari.engine.kv_cache import KvCache
 from ilmari.engine.linear import Linear
 from ilmari.engine.workspace import Views, Workspace
-from ilmari.kernels.form import FLOAT32
+from ilmari.kernels.form import FLOAT32, GROUPS
 from ilmari.kernels.library import KernelLibrary, aligned_copy, tensor
 from ilmari.parallel.group import ALONE, Group
 
@@ -65,7 +65,7 @@ class Runner:
         forms = [form for _, form in self.plan.forms]
         self._norm = {form: self.library[f"norm_{form.name}"] for form in forms}
         self._copy = {form: self.library[f"copy_{form.name}"] for form in forms if form is not FLOAT32}
-        self._silu = {form: self.library[f"silu_{form.name}"] for form in forms}
+        self._silu = {form: self.library[f"silu_{form.name}"] for form in forms if form is not GROUPS}
         self._rope_append = self.library["rope_append"]
         self._attention_decode = self.library["attention_decode"]
         self._attention_prefill = self.library["attention_prefill"]
@@ -140,8 +140,11 @@ class Runner:
 
     def _feed_forward(self, layer: Layer, views: Views) -> None:
         self._norm[views.form](views.hidden, layer.ffn_norm, *views.normed)
-        layer.gate_up(views.form, views.normed, views.gate_up)
-        self._silu[views.form](views.gate_up, *views.activated)
+        if views.form is GROUPS:  # one kernel for both
+            layer.gate_up(views.form, views.normed, *views.activated)
+        else:
+            layer.gate_up(views.form, views.normed, views.gate_up)
+            self._silu[views.form](views.gate_up, *views.activated)
         self._add(layer.down, views.activated, views)
 
     def _keep_outputs(self, batch: Batch) -> Views:

@@ -17,6 +17,7 @@ from ilmari.kernels.attention_prefill import attention_prefill
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.embedding import embedding
 from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS, WORDS, Form
+from ilmari.kernels.gated_groups import gated_groups
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.layer_input import copy, norm, silu
 from ilmari.kernels.linear_bfloat16 import linear_bfloat16
@@ -72,11 +73,14 @@ def kernels(plan: Plan) -> dict[str, Callable[[], PrimFunc]]:
     }
     for _, form in plan.forms:
         table[f"norm_{form.name}"] = partial(norm, isa, form, hidden, eps)
-        table[f"silu_{form.name}"] = partial(silu, isa, form, intermediate, gate_up.n)
+        if form is not GROUPS:  # there it is part of gate_up's kernel
+            table[f"silu_{form.name}"] = partial(silu, isa, form, intermediate, gate_up.n)
         if form is not FLOAT32:  # attention's output is
             table[f"copy_{form.name}"] = partial(copy, isa, form, config.q_size)
         for name, shape in plan.linears.items():
             table[f"linear_{name}_{form.name}"] = _linear(plan, form, shape)
+    if GROUPS in dict(plan.forms).values():
+        table["linear_gate_up_groups"] = partial(gated_groups, isa, gate_up)
     return table
 
 

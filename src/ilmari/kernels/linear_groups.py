@@ -5,7 +5,7 @@ The products of a group of inputs are summed exactly in int32, scaled by the gro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tvm.script import tirx as T
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 ROWS = 4  # tokens in a register tile
+PANEL = 2048  # inputs: a block's weights for so many stay in the second-level cache while the next come from memory
 
 
 def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
@@ -29,38 +30,62 @@ def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
     X, correction and scale are the form `groups`; W is [n/block, k/4, block*4] uint8 (see `packing`). Y is float32;
     `accumulate` adds to it: the residual.
     """
-    lanes, block = isa.lanes, shape.block
-    k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
-    bytes_, steps = lanes * 4, lanes // 2
+    product = block_product(isa, shape)
+
+    @T.inline
+    def multiply(m, nb, X, correction, scale, W, channel_scale, Y):
+        product(0, m, nb, nb + 1, 0, nb * shape.block, X, correction, scale, W, channel_scale, Y)
+
+    return integer_kernel(GROUPS, shape, multiply)
+
+
+def block_product(isa: Isa, shape: LinearShape) -> Any:
+    """Inline each(first, count, nb, following, row0, column0, X, correction, scale, W, channel_scale, Y).
+
+    What `linear_groups` computes for `count` rows from `first` on and block nb of the channels, at Y[row0, column0].
+    The weights of block `following` will be wanted next.
+    """
+    lanes, block, k = isa.lanes, shape.block, shape.k
+    vectors, bytes_, steps, runs = block // lanes, lanes * 4, lanes // 2, GROUP // (2 * lanes)
+    panels, panel_groups, panel_rows = -(-k // PANEL), PANEL // GROUP, min(PANEL, k) // 4
     fetch = weights_ahead(isa, block, ROWS)
 
     @T.inline
-    def tile(rows, first, nb, X, correction, scale, W, channel_scale, Y):
+    def tile(rows, row, panel, add, first, nb, following, row0, column0, X, correction, scale, W, channel_scale, Y):
         acc = T.alloc_buffer((rows * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         total = T.alloc_buffer((rows * block,), "float32", scope="local", annotations={"disable_lower_builtin": True})
-        claim(rows, block, first, nb, Y)
+        claim(rows, block, row0 + row, column0, Y)
         for t in T.unroll(rows * vectors):
             total[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
-        for group in T.serial(groups(k)):
+        last: T.let = panel == panels - 1
+        for g in T.serial(T.min(panel_groups, groups(k) - panel * panel_groups)):
+            group: T.let = panel * panel_groups + g
             for i in T.unroll(rows):
                 for j in T.unroll(vectors):
-                    acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = T.broadcast(correction[first + i, group], lanes)
-            for run in T.serial(T.min(GROUP, k - group * GROUP) // (2 * lanes)):
-                fetch(X.shape[0], first, nb, k // 4, k // 4, group * (GROUP // (2 * lanes)) + run, W)
+                    acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = T.broadcast(
+                        correction[first + row + i, group], lanes
+                    )
+            for run in T.serial(T.min(runs, (k - group * GROUP) // (2 * lanes))):
+                if rows == ROWS:  # others never do, and loads would be kept in memory across the condition
+                    fetch(
+                        X.shape[0],
+                        first + row,
+                        T.Select(last, following, nb),
+                        T.Select(last, 0, (panel + 1) * panel_rows),
+                        panel_rows,
+                        g * runs + run,
+                        W,
+                    )
                 for step in T.unroll(steps):
                     for i in T.unroll(rows):
                         for j in T.unroll(vectors):
                             acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dot_bytes(
                                 isa,
                                 acc[T.ramp((i * vectors + j) * lanes, 1, lanes)],
-                                W[
-                                    nb,
-                                    group * (GROUP // 4) + run * steps + step,
-                                    T.ramp(j * bytes_, 1, bytes_),
-                                ],
+                                W[nb, group * (GROUP // 4) + run * steps + step, T.ramp(j * bytes_, 1, bytes_)],
                                 every_lane(
                                     isa,
-                                    X[first + i, T.ramp(group * (GROUP // 2) + run * lanes + step * 2, 1, 2)],
+                                    X[first + row + i, T.ramp(group * (GROUP // 2) + run * lanes + step * 2, 1, 2)],
                                     "int8",
                                 ),
                             )
@@ -69,18 +94,27 @@ def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
                     total[T.ramp((i * vectors + j) * lanes, 1, lanes)] = fma(
                         isa,
                         T.cast(acc[T.ramp((i * vectors + j) * lanes, 1, lanes)], f"float32x{lanes}"),
-                        T.broadcast(scale[first + i, group], lanes),
+                        T.broadcast(scale[first + row + i, group], lanes),
                         total[T.ramp((i * vectors + j) * lanes, 1, lanes)],
                     )
         for i in T.unroll(rows):
             for j in T.unroll(vectors):
-                columns: T.let = nb * block + j * lanes
                 value: T.let = (
-                    total[T.ramp((i * vectors + j) * lanes, 1, lanes)] * channel_scale[T.ramp(columns, 1, lanes)]
+                    total[T.ramp((i * vectors + j) * lanes, 1, lanes)]
+                    * channel_scale[T.ramp(nb * block + j * lanes, 1, lanes)]
                 )
-                store(lanes, accumulate, first + i, columns, value, Y)
+                store(lanes, add, row0 + row + i, column0 + j * lanes, value, Y)
 
-    return integer_kernel(GROUPS, shape, by_tiles(ROWS, tile))
+    tiles = by_tiles(ROWS, tile)
+
+    @T.inline
+    def each(first, count, *operands):
+        tiles(count, 0, shape.accumulate, first, *operands)
+        if panels > 1:
+            for panel in T.serial(panels - 1):
+                tiles(count, panel + 1, True, first, *operands)
+
+    return each
 
 
 def linear_int8_reference(

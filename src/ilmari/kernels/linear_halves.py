@@ -40,7 +40,7 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
     def tile(rows, first, nb, X, correction, scale, W, channel_scale, Y):
         acc = T.alloc_buffer((rows * 2 * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         sums = T.alloc_buffer((rows * block,), "float32", scope="local", annotations={"disable_lower_builtin": True})
-        claim(rows, block, first, nb, Y)
+        claim(rows, block, first, nb * block, Y)
         for chunk in T.serial(chunks(k)):
             for i in T.unroll(rows):
                 for j in T.unroll(vectors):

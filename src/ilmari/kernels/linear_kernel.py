@@ -118,11 +118,11 @@ def weights_ahead(isa: Isa, block: int, most: int) -> Any:
 
 
 @T.inline
-def claim(rows, block, first, nb, Y):
+def claim(rows, block, first, column, Y):
     """Start to load what a tile will write, some rows of one block of channels: each row is another page."""
     for i in T.unroll(rows):
         for line in T.unroll(max(1, block * 4 // LINE)):
-            T.evaluate(prefetch(Y, first + i, nb * block + line * (LINE // 4), level=1, write=True))
+            T.evaluate(prefetch(Y, first + i, column + line * (LINE // 4), level=1, write=True))
 
 
 @T.inline

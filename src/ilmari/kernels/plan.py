@@ -126,8 +126,8 @@ class Plan:
 
     @property
     def intermediate(self) -> int:
-        """Columns of the gate (and of the up) projection, padded."""
-        return padded(self.local.intermediate_size, PADDING)
+        """Columns of the gate (and of the up) projection, padded to whole register tiles."""
+        return padded(self.local.intermediate_size, max(self.isa.lanes * self.isa.vectors, PADDING))
 
     @cached_property
     def linears(self) -> dict[str, LinearShape]:

@@ -20,31 +20,45 @@ if TYPE_CHECKING:
 LEVELS = 127
 
 
-def store_groups(isa: Isa, k: int) -> Any:
-    """Inline: row [1, k], float32, becomes row i of the form `groups`."""
+def store_group(isa: Isa, k: int) -> Any:
+    """Inline store(i, group, numbers, r, start, Q, correction, scale): one group of row i of the form `groups`.
+
+    Its inputs, of k in a row, are numbers[r, start:], float32.
+    """
     lanes = isa.lanes
 
     @T.inline
-    def store(i, row, Q, correction, scale):
+    def store(i, group, numbers, r, start, Q, correction, scale):
         largest = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
         sums = T.alloc_buffer((lanes,), "int32", scope="local", annotations={"disable_lower_builtin": True})
+        width: T.let = T.min(GROUP, k - group * GROUP)
+        largest[T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
+        sums[T.ramp(0, 1, lanes)] = T.broadcast(T.int32(0), lanes)
+        for j in T.serial(width // lanes):
+            value: T.let = numbers[r, T.ramp(start + j * lanes, 1, lanes)]
+            largest[T.ramp(0, 1, lanes)] = T.max(largest[T.ramp(0, 1, lanes)], T.max(value, -value))
+        unit: T.let = lane_max(largest, lanes) / T.float32(LEVELS)
+        factor: T.let = levels_per_unit(isa, unit)
+        for run in T.serial(width // (2 * lanes)):
+            at: T.let = start + run * 2 * lanes
+            a: T.let = nearest(isa, numbers[r, T.ramp(at, 1, lanes)], factor)
+            b: T.let = nearest(isa, numbers[r, T.ramp(at + lanes, 1, lanes)], factor)
+            Q[i, T.ramp(group * (GROUP // 2) + run * lanes, 1, lanes)] = side_by_side(isa, a, b)
+            sums[T.ramp(0, 1, lanes)] = sums[T.ramp(0, 1, lanes)] + a + b
+        scale[i, group] = unit
+        correction[i, group] = lane_sum(sums, range(lanes)) * -isa.byte_offset
+
+    return store
+
+
+def store_groups(isa: Isa, k: int) -> Any:
+    """Inline: row [1, k], float32, becomes row i of the form `groups`."""
+    store_one = store_group(isa, k)
+
+    @T.inline
+    def store(i, row, Q, correction, scale):
         for group in T.serial(groups(k)):
-            width: T.let = T.min(GROUP, k - group * GROUP)
-            largest[T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
-            sums[T.ramp(0, 1, lanes)] = T.broadcast(T.int32(0), lanes)
-            for j in T.serial(width // lanes):
-                value: T.let = row[0, T.ramp(group * GROUP + j * lanes, 1, lanes)]
-                largest[T.ramp(0, 1, lanes)] = T.max(largest[T.ramp(0, 1, lanes)], T.max(value, -value))
-            unit: T.let = lane_max(largest, lanes) / T.float32(LEVELS)
-            factor: T.let = levels_per_unit(isa, unit)
-            for run in T.serial(width // (2 * lanes)):
-                at: T.let = group * GROUP + run * 2 * lanes
-                a: T.let = nearest(isa, row[0, T.ramp(at, 1, lanes)], factor)
-                b: T.let = nearest(isa, row[0, T.ramp(at + lanes, 1, lanes)], factor)
-                Q[i, T.ramp(at // 2, 1, lanes)] = side_by_side(isa, a, b)
-                sums[T.ramp(0, 1, lanes)] = sums[T.ramp(0, 1, lanes)] + a + b
-            scale[i, group] = unit
-            correction[i, group] = lane_sum(sums, range(lanes)) * -isa.byte_offset
+            store_one(i, group, row, 0, group * GROUP, Q, correction, scale)
 
     return store
 

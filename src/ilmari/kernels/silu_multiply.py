@@ -12,6 +12,13 @@ from ilmari.kernels.numeric import exp, narrow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from tvm.tirx import PrimExpr
+
+
+def gated(isa: Isa, gate: PrimExpr, up: PrimExpr) -> PrimExpr:
+    """gate / (1 + exp(-gate)) * up, float32 vectors."""
+    one = T.broadcast(T.float32(1), isa.lanes)
+    return gate * (one / (one + exp(isa, -gate))) * up
 
 
 def silu_row(isa: Isa, size: int, dtype: str = "float32") -> Any:
@@ -22,8 +29,7 @@ def silu_row(isa: Isa, size: int, dtype: str = "float32") -> Any:
     def row(i, X, o, Y):
         for j in T.serial(size // lanes):
             gate: T.let = X[i, T.ramp(j * lanes, 1, lanes)]
-            sigmoid: T.let = T.broadcast(T.float32(1), lanes) / (T.broadcast(T.float32(1), lanes) + exp(isa, -gate))
-            product: T.let = gate * sigmoid * X[i, T.ramp(size + j * lanes, 1, lanes)]
+            product: T.let = gated(isa, gate, X[i, T.ramp(size + j * lanes, 1, lanes)])
             Y[o, T.ramp(j * lanes, 1, lanes)] = narrow(isa, product, dtype)
 
     return row
