@@ -119,7 +119,8 @@ async def beside_ilmari(server: Server, concurrency: int) -> tuple[Means, Means]
 
 
 def _gained(before: Mapping[str, float], after: Mapping[str, float], metric: str) -> float:
-    total, count = (after[f"{metric}_{part}"] - before[f"{metric}_{part}"] for part in ("sum", "count"))
+    names = (f"{metric}_sum", f"{metric}_count")  # which are not there before the first reply of two tokens
+    total, count = (after[name] - before.get(name, 0.0) for name in names)
     return 1e3 * total / count
 
 

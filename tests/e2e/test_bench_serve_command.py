@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import signal
 import socket
@@ -60,6 +61,11 @@ def test_a_grid_into_a_folder(tmp_path: Path) -> None:
         assert result.returncode == 0, result.stderr
         asked = len(server.records)
         assert asked == 2 + 3 * (6 + 16)
+        assert [line.partition(" client")[0] for line in result.stderr.splitlines()[:2]] == [
+            *("32 in, 2 out, 1", "32 in, 2 out, 3")
+        ]
+        assert re.search(r"^64 in, 4 out, 3 clients: skipped, the server takes 67 tokens", result.stderr, re.MULTILINE)
+        assert len(re.findall(r"^ask: [\d.]+ s$", result.stderr, re.MULTILINE)) == 1
         again = bench(server, *grid, "--result-dir", folder)
         assert len(server.records) == asked, "all points are there"
     assert again.stdout == result.stdout
