@@ -58,9 +58,8 @@ def test_content(wheel: Path) -> None:
         names = set(archive.namelist())
         (entry_points,) = (archive.read(name).decode() for name in names if name.endswith("/entry_points.txt"))
     package = ROOT / "src" / "ilmari"
-    sources = {
-        str(path.relative_to(ROOT / "src")) for path in (*package.rglob("*.py"), *(package / "webui" / "static").iterdir())
-    }
+    files = (*package.rglob("*.py"), *(package / "webui" / "static").iterdir())
+    sources = {str(path.relative_to(ROOT / "src")) for path in files}
     assert {name for name in names if name.startswith("ilmari/")} == {
         *sources,
         "ilmari/py.typed",

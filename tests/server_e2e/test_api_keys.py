@@ -1,4 +1,4 @@
-"""API keys: every route but health and the page wants one, none is ever told, and the cache of one is closed to the others."""
+"""API keys: all but health and the page want one, none is ever told, and the cache of one is closed to the others."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_route_wants_a_key(locked: LiveServer) -> None:
 
 
 def test_the_page_wants_none(locked: LiveServer) -> None:
-    """It is how a browser's reader gets to send a key; its files are the same on every server, and say nothing of this."""
+    """It is how a reader gets to send a key; its files are the same on every server, and say nothing of this."""
     for file in page_files():
         answer = locked.get(file.path)
         assert (answer.status, answer.body) == (200, file.content)
@@ -59,8 +59,11 @@ def test_the_page_wants_none(locked: LiveServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["//v1/models", "/v1/models/", "/health/../v1/models", "/health/v1/models", "/health?/v1/models", "/HEALTH"]
-    + ["/webui/../v1/models", "/webui/app.js/../../v1/models", "/webui/app.js/v1/models", "/;/v1/models", "//"],
+    "path",
+    [
+        *("//v1/models", "/v1/models/", "/health/../v1/models", "/health/v1/models", "/health?/v1/models", "/HEALTH"),
+        *("/webui/../v1/models", "/webui/app.js/../../v1/models", "/webui/app.js/v1/models", "/webui/", "/;/v1/models"),
+    ],
 )
 def test_no_way_around(locked: LiveServer, path: str) -> None:
     answer = locked.get(path)

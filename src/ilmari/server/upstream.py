@@ -57,7 +57,7 @@ class Upstream:
                 tls = ssl.create_default_context() if self.scheme == "https" else None
                 reader, writer = await asyncio.open_connection(self.host, self.port, ssl=tls)
         except OSError as error:  # a timeout and TLS's errors are such too
-            raise ApiError(502, f"{self.url} cannot be reached ({_reason(error)}); is its server running?") from error
+            raise ApiError(502, f"{self.url} cannot be reached ({_reason(error)}); start its server.") from error
         reply = UpstreamReply(reader, writer)
         try:
             writer.write(self._head(method, path, headers, body) + body)
