@@ -252,9 +252,16 @@ class CompileTiny(Protocol):
     """Makes a small random checkpoint and compiles it, once in a session for the same arguments."""
 
     def __call__(
-        self, scheme: str, target: str = "host", *, lengths: tuple[int, int] = (128, 256), **checkpoint: Any
+        self,
+        scheme: str,
+        target: str = "host",
+        *,
+        lengths: tuple[int, int] = (128, 256),
+        tp: int = 1,
+        **checkpoint: Any,
     ) -> Path:
         """The artifact's folder; it is shared, so copy it before you damage it.
 
-        `lengths` are the longest prompt and the longest sequence; `checkpoint` goes to `checkpoints.write_checkpoint`.
+        `lengths` are the longest prompt and the longest sequence; `tp` ranks share the model, aligned if need be;
+        `checkpoint` goes to `checkpoints.write_checkpoint`.
         """

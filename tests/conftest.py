@@ -72,13 +72,28 @@ def compile_tiny(kernels_compiled_once: Path, tmp_path_factory: pytest.TempPathF
         return made[key]
 
     def compile_tiny(
-        scheme: str, target: str = "host", *, lengths: tuple[int, int] = (128, 256), **checkpoint: Any
+        scheme: str,
+        target: str = "host",
+        *,
+        lengths: tuple[int, int] = (128, 256),
+        tp: int = 1,
+        **checkpoint: Any,
     ) -> Path:
         sizes = TINY_SIZES | checkpoint
-        key = f"{scheme} {target} {lengths} {sorted(sizes.items())}"
+        key = f"{scheme} {target} {lengths} {tp} {sorted(sizes.items())}"
         if key not in made:
             output = tmp_path_factory.mktemp("artifact") / f"tiny-{scheme}"
-            config = CompileConfig(Path("tiny.yaml"), output.name, checkpoint_of(sizes), *lengths, scheme, output, ())
+            config = CompileConfig(
+                Path("tiny.yaml"),
+                output.name,
+                checkpoint_of(sizes),
+                *lengths,
+                scheme,
+                output,
+                (),
+                tp=tp,
+                align_qkv=True,
+            )
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("ilmari.kernels.plan.FLOAT_FORMS", FLOAT_FORMS)  # not what `one_linear_kernel` leaves
                 made[key] = compile_model(config, target=target, report=lambda *_: None)

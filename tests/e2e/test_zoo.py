@@ -1,10 +1,11 @@
-"""The vendor's own files with nothing but paths and ranks changed: they compile, and what comes of them answers."""
+"""The vendor's own files with only paths changed, and heads aligned: they compile, and what comes of them answers."""
 
 from pathlib import Path
 
 import pytest
 from checkpoints import TINY_SIZES, write_checkpoint
 from refusals import ilmari_here
+from thread_ranks import thread_ranks
 
 from ilmari import LLM, SamplingParams
 from ilmari.artifact.artifact import Artifact
@@ -12,17 +13,17 @@ from ilmari.compile import own_text
 
 pytestmark = [pytest.mark.shared, pytest.mark.usefixtures("kernels_compiled_once")]
 
-ONE_RANK = "frontend.model_kwargs.tp=1"
+ALIGNED = "frontend.model_kwargs.align_qkv=true"  # two KV heads for four ranks
 GPTQ = "gptq"
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "scheme", "method", "source"),
     [
-        ("internlm2_hf_internlm_fp16", [ONE_RANK], "fp16", None, None),
-        ("internlm2_hf_internlm_int8", [ONE_RANK], "w8a16", GPTQ, "the model's own text"),
+        ("internlm2_hf_internlm_fp16", [ALIGNED], "fp16", None, None),
+        ("internlm2_hf_internlm_int8", [ALIGNED], "w8a16", GPTQ, "the model's own text"),
         ("vamc_quant", ["dataset.path={shared}/data/alpaca_5000.json"], "w8a16", GPTQ, "alpaca"),
-        ("chatglm3_hf_chatglm_kv8", [ONE_RANK], "w16kv8", None, None),
+        ("chatglm3_hf_chatglm_kv8", [ALIGNED], "w16kv8", None, None),
     ],
 )
 def test_compiles_and_answers(
@@ -44,9 +45,10 @@ def test_compiles_and_answers(
     (artifact,) = (tmp_path / "out").iterdir()
 
     manifest = Artifact.load(artifact).manifest
-    assert manifest.scheme == scheme
+    assert (manifest.scheme, manifest.tp) == (scheme, 4 if ALIGNED in changes else 1)
     quantization = manifest.quantization
     assert (quantization.layers if quantization else None) == method
     assert (quantization.calibration.source if quantization and quantization.calibration else None) == source
-    (output,) = LLM(artifact).generate([[1, 5, 9]], SamplingParams(temperature=0, max_tokens=5, ignore_eos=True))
+    with thread_ranks():
+        (output,) = LLM(artifact).generate([[1, 5, 9]], SamplingParams(temperature=0, max_tokens=5, ignore_eos=True))
     assert len(output.outputs[0].token_ids) == 5

@@ -1,0 +1,123 @@
+"""Ranks that share a model, as threads, beside one rank that has all of it: the same logits and the same text."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import CompileTiny
+from thread_ranks import ThreadRunner, thread_ranks
+
+from ilmari import LLM, SamplingParams
+from ilmari.artifact.artifact import Artifact
+from ilmari.errors import ArtifactError
+
+pytestmark = pytest.mark.usefixtures("one_linear_kernel")
+
+# Largest differences, as shares of the logits' range. One layer in float32: its keys and values have the same bits, as
+# their inputs are not split, so all that differs is the order of some hundred additions, each of which rounds by up to
+# 2**-24 of a partial sum. In a second layer a key or value that lies between two float16 numbers may fall on the other.
+ONE_LAYER = 2e-6
+FLOATS = 1e-4
+# A rank rounds its part of a row to 16 bits by the part's own largest number, and not by that of the whole row.
+A16 = 4e-4
+# What differs in the last bit of a float may round to the next of 255 levels.
+A8 = 2e-2
+
+NTK = {"type": "dynamic", "factor": 2.5}
+BASE: dict[str, Any] = {"hidden": 256, "intermediate": 200, "vocab": 331}
+
+CASES: list[tuple[str, dict[str, Any], int, float]] = [
+    # Query heads per KV head 1, 2, 3, 4 and 8; KV heads that divide, that do not, and fewer than there are ranks.
+    ("fp16", {"heads": 3, "kv_heads": 3, "layers": 1}, 2, ONE_LAYER),
+    ("fp16", {"heads": 4, "kv_heads": 2, "layers": 1}, 2, ONE_LAYER),
+    ("fp16", {"heads": 4, "kv_heads": 2, "layers": 1}, 8, ONE_LAYER),
+    ("fp16", {"heads": 9, "kv_heads": 3, "head_dim": 32}, 4, FLOATS),
+    ("fp16", {"heads": 4, "kv_heads": 1, "rope_scaling": NTK, "max_position": 64}, 4, FLOATS),
+    ("fp16", {"heads": 8, "kv_heads": 1, "head_dim": 32}, 2, FLOATS),
+    ("bf16", {"heads": 8, "kv_heads": 1, "head_dim": 32, "dtype": "bfloat16"}, 8, FLOATS),
+    ("w8a16", {"heads": 6, "kv_heads": 2}, 2, A16),
+    ("w8a16_kv8", {"heads": 6, "kv_heads": 2}, 4, A16),
+    ("w8a8", {"heads": 6, "kv_heads": 2}, 4, A8),
+    ("w8a8_kv8", {"heads": 8, "kv_heads": 2}, 2, A8),
+]
+
+
+@pytest.fixture(autouse=True)
+def ranks() -> Iterator[None]:
+    with thread_ranks():
+        yield
+
+
+@pytest.mark.parametrize(("scheme", "sizes", "tp", "tolerance"), CASES, ids=lambda value: str(value)[:60])
+def test_logits_and_text(
+    compile_tiny: CompileTiny, scheme: str, sizes: dict[str, Any], tp: int, tolerance: float
+) -> None:
+    one, several = (LLM(compile_tiny(scheme, tp=ranks, **BASE | sizes)) for ranks in (1, tp))
+    prompt = tokens(150, 0)
+    want = one.logits(prompt)
+    error = float(np.abs(several.logits(prompt) - want).max() / np.ptp(want))
+    print(f"\n{scheme} {sizes} tp {tp}: logit error {error:.1e} of the range")
+    assert error < tolerance
+
+    prompts = [tokens(length, length) for length in (1, 16, 40, 100)]
+    greedy = SamplingParams(temperature=0, max_tokens=64, ignore_eos=True)
+    texts = [[output.outputs[0].token_ids for output in llm.generate(prompts, greedy)] for llm in (one, several)]
+    assert texts[0] == texts[1]
+
+
+def tokens(count: int, seed: int) -> list[int]:
+    ids: list[int] = np.random.default_rng(seed).integers(0, BASE["vocab"], count).tolist()
+    return ids
+
+
+@pytest.fixture
+def llm(compile_tiny: CompileTiny) -> LLM:
+    return LLM(compile_tiny("w8a16_kv8", tp=4, **BASE | {"heads": 6, "kv_heads": 2}))
+
+
+def gathered(llm: LLM, **params: Any) -> set[int]:
+    """Bytes that rank 0 gathers for one token."""
+    runner = llm.engine._runner
+    assert isinstance(runner, ThreadRunner)
+    runner.gathered.clear()
+    llm.generate([tokens(20, 0)], SamplingParams(max_tokens=4, ignore_eos=True, **params))
+    return set(runner.gathered)
+
+
+def test_what_is_gathered(llm: LLM) -> None:
+    """Of four ranks a token and its logit each, or the best so many of them, or whole rows."""
+    whole = 4 * -(-BASE["vocab"] // 4) * 4
+    assert gathered(llm, temperature=0) == {4 * 8}
+    assert gathered(llm, top_k=5) == {4 * 5 * 8}
+    assert gathered(llm, top_k=300) == {whole}
+    assert gathered(llm, top_p=0.5) == {whole}
+    assert gathered(llm, temperature=0, logprobs=3) == {whole}
+
+
+def test_a_batch_of_every_kind(llm: LLM) -> None:
+    """Sequences of one step that need different parts of their rows: each gets what it gets alone."""
+    kinds = [
+        SamplingParams(temperature=0, max_tokens=12, ignore_eos=True),
+        SamplingParams(top_k=5, seed=1, max_tokens=12, ignore_eos=True),
+        SamplingParams(top_p=0.9, seed=2, max_tokens=12, ignore_eos=True),
+        SamplingParams(top_k=20, min_p=0.01, seed=3, max_tokens=12, ignore_eos=True),
+        SamplingParams(temperature=0, repetition_penalty=1.3, logprobs=2, max_tokens=12, ignore_eos=True),
+    ]
+    prompts = [tokens(10 + 7 * place, place) for place in range(len(kinds))]
+    alone = [llm.generate([prompt], params)[0].outputs[0] for prompt, params in zip(prompts, kinds, strict=True)]
+    together = [output.outputs[0] for output in llm.generate(prompts, kinds)]
+    assert [each.token_ids for each in together] == [each.token_ids for each in alone]
+    assert [each.logprobs for each in together] == [each.logprobs for each in alone]
+
+
+def test_a_rank_needs_its_own_parameters_only(compile_tiny: CompileTiny, tmp_path: Path) -> None:
+    """Ranks' files are alike in shape, and together hold little more than one rank's."""
+    folder = copytree(compile_tiny("fp16", tp=2, **BASE | {"heads": 8, "kv_heads": 1, "head_dim": 32}), tmp_path / "a")
+    (folder / "params" / "rank0.safetensors").unlink()
+    params = Artifact.load(folder, rank=1).params(1)
+    assert {name: array.shape for name, array in params.items()}["embedding"] == (166, 256)
+    with pytest.raises(ArtifactError, match=r"rank0\.safetensors is missing"):
+        Artifact.load(folder)
