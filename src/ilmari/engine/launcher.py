@@ -8,6 +8,7 @@ everybody's (`parallel.heart`).
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import select
 import shutil
@@ -18,9 +19,11 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from ilmari.errors import ConfigError, GroupError
 from ilmari.parallel import wire
+from ilmari.parallel.mpi import no_mpi
 from ilmari.parallel.parent import die_with_parent
 from ilmari.settings import without_mpi_world
 
@@ -65,6 +68,16 @@ def launch(front_end: socket.socket, start: bytes, ranks: int, hosts: str | None
             return mpiexec.wait()
 
 
+def run_again_as_ranks(ranks: int, hosts: str | None) -> NoReturn:
+    """Become MPI's launcher of this same command, as so many ranks.
+
+    Raises:
+        ConfigError, GroupError: as `launch`.
+    """
+    command = [*_mpiexec(ranks, hosts), sys.executable, "-P", "-m", "ilmari", *sys.argv[1:]]
+    os.execve(command[0], command, _environment(hosts))
+
+
 def receive_front_end(path: str) -> tuple[socket.socket, socket.socket, bytes]:
     """Rank 0's side: the socket to the front end, the one to the launcher's process, and the first message."""
     launcher = socket.socket(socket.AF_UNIX)
@@ -88,6 +101,8 @@ def _accept(listener: socket.socket, launcher: int) -> socket.socket:
 
 
 def _mpiexec(ranks: int, hosts: str | None) -> list[str]:
+    if importlib.util.find_spec("mpi4py") is None:
+        raise GroupError(no_mpi(ranks))
     beside = Path(sysconfig.get_path("scripts")) / "mpiexec"
     found = str(beside) if beside.exists() else shutil.which("mpiexec")
     if found is None:

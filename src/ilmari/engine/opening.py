@@ -17,8 +17,13 @@ def open_engine(artifact: Artifact, options: EngineOptions, placement: Placement
         ArtifactError, ConfigError, GroupError, RequestError, TargetError: it cannot be loaded so.
     """
     ranks = artifact.manifest.tp
-    if ranks > 1 and mpi_world() is None:
+    if starts_ranks(ranks):
         return RemoteEngine(artifact, options, placement)
     follow_rank0()
     group = form(ranks, placement.devices)
     return Engine(Artifact.load(artifact.folder, group.rank), group=group, **options.given)
+
+
+def starts_ranks(ranks: int) -> bool:
+    """Whether ranks have to be started, because MPI has not."""
+    return ranks > 1 and mpi_world() is None
