@@ -18,14 +18,17 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from ilmari.errors import ConfigError, GroupError
 from ilmari.parallel import wire
 from ilmari.parallel.mpi import no_mpi
 from ilmari.parallel.parent import die_with_parent
 from ilmari.settings import without_mpi_world
+
+_OF_THE_LAUNCHER = (b"[mpiexec@", b"[proxy:")
 
 GRACE = 0.5  # seconds from rank 0's end to that of the launcher, which else is killed
 
@@ -48,12 +51,17 @@ def launch(front_end: socket.socket, start: bytes, ranks: int, hosts: str | None
             [*command, sys.executable, "-P", "-m", "ilmari.engine.process", str(path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # where some say at length that a process ended; the ranks say it on stderr
+            stderr=subprocess.PIPE,
             env=_environment(hosts),
             process_group=0,
             preexec_fn=die_with_parent,
         ) as mpiexec:
+            started = threading.Event()
+            relay = threading.Thread(target=_pass_on, args=(mpiexec.stderr, started), daemon=True)
+            relay.start()
             try:
                 with _accept(listener, mpiexec.pid) as rank0:
+                    started.set()
                     socket.send_fds(rank0, [b"."], [front_end.fileno()])
                     wire.send(rank0, start)
                     front_end.close()
@@ -65,6 +73,7 @@ def launch(front_end: socket.socket, start: bytes, ranks: int, hosts: str | None
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(mpiexec.pid, signal.SIGKILL)
+                relay.join(GRACE)
             return mpiexec.wait()
 
 
@@ -86,6 +95,13 @@ def receive_front_end(path: str) -> tuple[socket.socket, socket.socket, bytes]:
     start = wire.receive(launcher)
     assert start is not None
     return socket.socket(fileno=descriptors[0]), launcher, start
+
+
+def _pass_on(stderr: IO[bytes], started: threading.Event) -> None:
+    """Write what comes to our own stderr, but not what the launcher says when ranks end of which they have told."""
+    for line in stderr:
+        if not (started.is_set() and line.startswith(_OF_THE_LAUNCHER)):
+            os.write(sys.stderr.fileno(), line)
 
 
 def _accept(listener: socket.socket, launcher: int) -> socket.socket:

@@ -141,7 +141,7 @@ class RemoteEngine:
         """End a sequence now, running or waiting."""
         if sequence.finish_reason is None:
             sequence.finish_reason = reason
-            del self._sequences[str(sequence.id)]
+            self._sequences.pop(str(sequence.id), None)
             with contextlib.suppress(GroupError):
                 self._send(Finish(str(sequence.id)))
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 
+from ilmari.parallel import guard
 from ilmari.parallel.member import Member
 
 BEAT = 0.5
 """Seconds between two signs of life."""
 
-MOST_MISSED = 12
+MOST_MISSED = 10
 """Beats of our own clock without a sign of the other: then it is lost."""
 
 _BEAT = b"\0"
@@ -42,6 +46,13 @@ class Heart:
         self._lost = lost
         self._told = told
         self._stopped = threading.Event()
+        self._guard = subprocess.Popen(
+            (sys.executable, "-I", "-S", guard.__file__, str(os.getpid())),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is not for it
+        )
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
         for connection in others:
             connection.setblocking(False)
@@ -52,7 +63,10 @@ class Heart:
 
     def stop(self) -> None:
         """Beat no longer, and blame nobody from now on."""
-        self._stopped.set()
+        if not self._stopped.is_set():
+            self._stopped.set()
+            with self._guard:  # ends with its stdin
+                pass
 
     def say(self, last_words: str = "") -> None:
         """Stop, and tell the others to end, and why if it is no good end."""
@@ -77,6 +91,7 @@ class Heart:
                 if time.monotonic() < next_beat:
                     continue
                 next_beat = time.monotonic() + BEAT
+                self._tell_guard()
                 for connection, member in self._others.items():
                     silent[connection] += 1
                     if silent[connection] > MOST_MISSED:
@@ -84,6 +99,11 @@ class Heart:
                     with contextlib.suppress(OSError):  # a full buffer is silence, an error will be read
                         connection.send(_BEAT)
         return None
+
+    def _tell_guard(self) -> None:
+        assert self._guard.stdin is not None
+        with contextlib.suppress(OSError, ValueError):  # it is gone, or told to go
+            os.write(self._guard.stdin.fileno(), _BEAT)
 
     def _listen(self, connection: socket.socket) -> Callable[[], None] | None:
         """What is to be done if the other end will say nothing more."""
