@@ -1,8 +1,6 @@
 """Ranks that share a model, as threads, beside one rank that has all of it: the same logits and the same text."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -11,9 +9,7 @@ from checkpoints import CompileTiny
 from thread_ranks import ThreadGroup, thread_ranks
 
 from ilmari import LLM, SamplingParams
-from ilmari.artifact.artifact import Artifact
 from ilmari.engine.engine import Engine
-from ilmari.errors import ArtifactError
 
 pytestmark = pytest.mark.usefixtures("one_linear_kernel")
 
@@ -113,13 +109,3 @@ def test_a_batch_of_every_kind(llm: LLM) -> None:
     together = [output.outputs[0] for output in llm.generate(prompts, kinds)]
     assert [each.token_ids for each in together] == [each.token_ids for each in alone]
     assert [each.logprobs for each in together] == [each.logprobs for each in alone]
-
-
-def test_a_rank_needs_its_own_parameters_only(compile_tiny: CompileTiny, tmp_path: Path) -> None:
-    """Ranks' files are alike in shape, and together hold little more than one rank's."""
-    folder = copytree(compile_tiny("fp16", tp=2, **BASE | {"heads": 8, "kv_heads": 1, "head_dim": 32}), tmp_path / "a")
-    (folder / "params" / "rank0.safetensors").unlink()
-    params = Artifact.load(folder, rank=1).params(1)
-    assert {name: array.shape for name, array in params.items()}["embedding"] == (166, 256)
-    with pytest.raises(ArtifactError, match=r"rank0\.safetensors is missing"):
-        Artifact.load(folder)
