@@ -99,11 +99,12 @@ def serve_command(
     if mpi_world() and len(model) > 1:
         raise ConfigError("MPI has started the ranks of one model; give one --model DIR, or start the command alone.")
 
+    from ilmari.artifact.artifact import Artifact
     from ilmari.engine.options import EngineOptions, Placement
     from ilmari.engine.ranks import follow_rank0
     from ilmari.server.serve import ModelOptions, serve
 
-    follow_rank0()
+    follow_rank0(Artifact.open(_split(model[0])[1]).manifest.tp)
 
     keys = check_api_keys((*(api_key or ()), *(read_api_keys(api_key_file) if api_key_file else ())))
     options = ServerOptions(

@@ -32,10 +32,11 @@ def serve_command(
     from ilmari.engine.ranks import follow_rank0
     from ilmari.server.serve import ModelOptions, serve
 
-    follow_rank0()
+    ranks = Artifact.open(model).manifest.tp
+    follow_rank0(ranks)
     if llm_devices is not None:
         _check_devices(llm_devices)
-        if Artifact.open(model).manifest.tp == 1:
+        if ranks == 1:
             typer.secho("--llm_devices has no meaning for one rank: all of the CPU computes.", dim=True, err=True)
             llm_devices = None
     served = ModelOptions(folder=model, placement=Placement(devices=llm_devices))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ilmari.artifact.artifact import Artifact
 from ilmari.engine.engine import Engine
 from ilmari.engine.options import EngineOptions, Placement
-from ilmari.engine.ranks import follow_rank0, form
+from ilmari.engine.ranks import form
 from ilmari.engine.remote import RemoteEngine
 from ilmari.settings import mpi_world
 
@@ -19,7 +19,6 @@ def open_engine(artifact: Artifact, options: EngineOptions, placement: Placement
     ranks = artifact.manifest.tp
     if starts_ranks(ranks):
         return RemoteEngine(artifact, options, placement)
-    follow_rank0()
     group = form(ranks, placement.devices)
     return Engine(Artifact.load(artifact.folder, group.rank), group=group, **options.given)
 

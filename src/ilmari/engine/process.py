@@ -22,7 +22,7 @@ from ilmari.engine.engine import Engine
 from ilmari.engine.frames import FrameReader, frame
 from ilmari.engine.launcher import launch, receive_front_end
 from ilmari.engine.messages import Failed, Finish, FromEngine, Lost, Ready, Score, Start, Step, Submit, ToEngine
-from ilmari.engine.ranks import form
+from ilmari.engine.ranks import USER_ERROR, form
 from ilmari.engine.scoring import score
 from ilmari.engine.worker import Worker
 from ilmari.errors import IlmariError
@@ -31,7 +31,6 @@ from ilmari.parallel.member import Member
 from ilmari.parallel.parent import die_with_parent
 from ilmari.settings import mpi_world
 
-USER_ERROR = 2
 _CHUNK = 1 << 16
 _LAST_WORDS = 1.0  # seconds
 

@@ -28,6 +28,9 @@ from ilmari.parallel.mpi import MpiGroup, join, print_loss, wrong_size
 from ilmari.settings import mpi_world
 
 _KINDS = {kind.__name__: kind for kind in IlmariError.__subclasses__()}
+USER_ERROR = 2
+"""Exit code."""
+
 _numbers = itertools.count()
 _MOST_WORDS = 4096  # bytes of what a rank says of its start
 _NO_WORD = b"\xc1"  # ends no MessagePack
@@ -86,6 +89,8 @@ def form(ranks: int, devices: str | None = None, report: Callable[[str], None] =
     """
     world = mpi_world()
     if world and world[1] != ranks:
+        if world[0]:
+            sys.exit(USER_ERROR)  # rank 0 says why
         raise wrong_size(world[1], ranks)
     if ranks == 1:
         if devices is not None:
@@ -107,7 +112,7 @@ def _form(ranks: int, devices: str | None, report: Callable[[str], None]) -> Gro
     return group
 
 
-def follow_rank0() -> None:
+def follow_rank0(ranks: int) -> None:
     """Where MPI has started this process as another rank than 0: do what rank 0's engine tells it, and end here.
 
     Raises:
@@ -115,7 +120,7 @@ def follow_rank0() -> None:
     """
     world = mpi_world()
     if world and world[0]:
-        form(world[1])
+        form(ranks)
 
 
 def follow(group: Group) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 
-from ilmari.parallel import guard
+from ilmari.parallel.guarded import Guard
 from ilmari.parallel.member import Member
 
 BEAT = 0.5
@@ -35,24 +32,22 @@ class Heart:
     """
 
     def __init__(
-        self, others: Mapping[socket.socket, Member], lost: Callable[[str], None], told: Callable[[str], None]
+        self,
+        others: Mapping[socket.socket, Member],
+        guard: Guard,
+        lost: Callable[[str], None],
+        told: Callable[[str], None],
     ) -> None:
-        """others: connected sockets that nobody else uses, and who is at their other end.
+        """others: connected sockets that nobody else uses, and who is at their other end; guard: this process's.
 
         `lost` is called once, in the thread, with a sentence on who it is; `told` instead of it if another member said
         why the group ends, with what it said.
         """
         self._others = others
+        self._guard = guard
         self._lost = lost
         self._told = told
         self._stopped = threading.Event()
-        self._guard = subprocess.Popen(
-            (sys.executable, "-I", "-S", guard.__file__, str(os.getpid())),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is not for it
-        )
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
         for connection in others:
             connection.setblocking(False)
@@ -65,8 +60,7 @@ class Heart:
         """Beat no longer, and blame nobody from now on."""
         if not self._stopped.is_set():
             self._stopped.set()
-            with self._guard:  # ends with its stdin
-                pass
+            self._guard.dismiss()
 
     def say(self, last_words: str = "") -> None:
         """Stop, and tell the others to end, and why if it is no good end."""
@@ -91,7 +85,7 @@ class Heart:
                 if time.monotonic() < next_beat:
                     continue
                 next_beat = time.monotonic() + BEAT
-                self._tell_guard()
+                self._guard.beat()
                 for connection, member in self._others.items():
                     silent[connection] += 1
                     if silent[connection] > MOST_MISSED:
@@ -99,11 +93,6 @@ class Heart:
                     with contextlib.suppress(OSError):  # a full buffer is silence, an error will be read
                         connection.send(_BEAT)
         return None
-
-    def _tell_guard(self) -> None:
-        assert self._guard.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # it is gone, or told to go
-            os.write(self._guard.stdin.fileno(), _BEAT)
 
     def _listen(self, connection: socket.socket) -> Callable[[], None] | None:
         """What is to be done if the other end will say nothing more."""

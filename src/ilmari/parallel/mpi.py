@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ilmari.errors import GroupError
 from ilmari.parallel import wire
+from ilmari.parallel.guarded import Guard
 from ilmari.parallel.heart import BEAT, MOST_MISSED, Heart
 from ilmari.parallel.member import Member
 from ilmari.parallel.star import Link, Listener, Meeting, connect
@@ -39,7 +40,7 @@ class MpiGroup:
     rank, size: as `Group` has them; local_rank and local_size: the same among the ranks on this machine.
     """
 
-    def __init__(self, world: MPI.Intracomm, report: Callable[[str], None]) -> None:
+    def __init__(self, world: MPI.Intracomm, guard: Guard, report: Callable[[str], None]) -> None:
         """For `join`."""
         self._report = report
         self._mpi = sys.modules["mpi4py.MPI"]
@@ -50,7 +51,7 @@ class MpiGroup:
         self.local_rank, self.local_size = self._here.Get_rank(), self._here.Get_size()
         self.me = Member.self(self.rank)
         self._links = self._meet()
-        self._heart = Heart({link.beats: link.member for link in self._links}, self._lost, self._told)
+        self._heart = Heart({link.beats: link.member for link in self._links}, guard, self._lost, self._told)
         self._heart.start()
 
     @property
@@ -156,6 +157,7 @@ def join(size: int, report: Callable[[str], None] = print_loss) -> MpiGroup:
     Raises:
         GroupError: there is no MPI, or the world has another size.
     """
+    guard = Guard()
     try:
         import mpi4py
 
@@ -163,11 +165,13 @@ def join(size: int, report: Callable[[str], None] = print_loss) -> MpiGroup:
         mpi4py.rc.finalize = False  # it would wait for ranks that are gone
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
+        guard.dismiss()
         raise GroupError(no_mpi(size)) from error
     world = MPI.COMM_WORLD
     if world.Get_size() != size:
+        guard.dismiss()
         raise wrong_size(world.Get_size(), size)
-    return MpiGroup(world.Dup(), report)
+    return MpiGroup(world.Dup(), guard, report)
 
 
 def wrong_size(found: int, ranks: int) -> GroupError:

@@ -56,12 +56,11 @@ def latency_command(
     from ilmari.bench.workload import Workload
     from ilmari.cli.progress import progress
     from ilmari.engine.launcher import run_again_as_ranks
-    from ilmari.engine.ranks import follow_rank0, form
+    from ilmari.engine.ranks import form
 
     ranks = Artifact.open(model).manifest.tp
     if ranks > 1 and not mpi_world():
         run_again_as_ranks(ranks, hosts)
-    follow_rank0()
     group = form(ranks, devices)
     artifact = Artifact.load(model, group.rank)
     workload = Workload(batch, input_len, output_len)
