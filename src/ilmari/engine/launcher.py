@@ -108,10 +108,10 @@ def _accept(listener: socket.socket, launcher: int) -> socket.socket:
     """The connection of rank 0, unless the launcher ends first."""
     ended = os.pidfd_open(launcher)
     try:
-        ready, _, _ = select.select([listener, ended], [], [])
+        ready, _, _ = select.select([listener.fileno(), ended], [], [])
     finally:
         os.close(ended)
-    if listener not in ready:
+    if listener.fileno() not in ready:
         raise ConnectionError
     return listener.accept()[0]
 

@@ -77,10 +77,9 @@ class Heart:
             next_beat = time.monotonic()
             while not self._stopped.is_set():
                 for key, _ in selector.select(max(0.0, next_beat - time.monotonic())):
-                    connection = key.fileobj
-                    assert isinstance(connection, socket.socket)
-                    silent[connection] = 0
-                    if end := self._listen(connection):
+                    assert isinstance(key.fileobj, socket.socket)
+                    silent[key.fileobj] = 0
+                    if end := self._listen(key.fileobj):
                         return None if self._stopped.is_set() else end()
                 if time.monotonic() < next_beat:
                     continue
