@@ -248,6 +248,33 @@ TINY_SIZES: dict[str, Any] = {"heads": 6, "kv_heads": 2, "intermediate": 200, "v
 """Small and odd: 3 query heads on one KV head, and a vocabulary and an inner size that no register tile divides."""
 
 
+GROUPED_SIZES: dict[str, dict[str, Any]] = {
+    name: sizes | {"vocab": 331, "max_position": 384, "with_tokenizer": True}
+    for name, sizes in {
+        "1-per-kv": {"heads": 3, "kv_heads": 3, "head_dim": 64, "intermediate": 75, "layers": 1},
+        "2-per-kv": {
+            "heads": 4,
+            "kv_heads": 2,
+            "head_dim": 128,
+            "intermediate": 200,
+            "layers": 1,
+            "dtype": "bfloat16",
+        },
+        "3-per-kv": {"heads": 6, "kv_heads": 2, "head_dim": 64, "hidden": 288, "intermediate": 232, "layers": 4},
+        "4-per-kv": {"heads": 4, "kv_heads": 1, "head_dim": 128, "intermediate": 168, "layers": 4},
+        "8-per-kv": {
+            "heads": 8,
+            "kv_heads": 1,
+            "head_dim": 64,
+            "intermediate": 360,
+            "layers": 1,
+            "dtype": "float32",
+        },
+    }.items()
+}
+"""Query heads per KV head, head_dim, layers, and intermediate sizes that no vector or tile divides."""
+
+
 class CompileTiny(Protocol):
     """Makes a small random checkpoint and compiles it, once in a session for the same arguments."""
 

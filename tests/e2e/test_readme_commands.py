@@ -40,8 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the reader has it: the configurations, the vendor's recipe, and a checkpoint."""
     folder = tmp_path_factory.mktemp("reader")
     shutil.copytree(ROOT / "configs", folder / "configs")
-    sizes = TINY_SIZES | {"heads": 4, "kv_heads": 4, "vocab": VOCABULARY, "max_position": 2048}
-    write_checkpoint(folder / "checkpoint", **sizes)
+    write_checkpoint(folder / "checkpoint", **TINY_SIZES | {"vocab": VOCABULARY, "max_position": 2048})
     recipe = yaml.safe_load(resources.files("ilmari.demo").joinpath("demo.yaml").read_text(encoding="utf-8"))
     recipe["frontend"]["model_kwargs"]["tp"] = 4
     recipe["frontend"]["quantize"]["type"] = "w8a16_gptq"

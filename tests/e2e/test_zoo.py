@@ -13,6 +13,7 @@ from ilmari.compile import own_text
 
 pytestmark = [pytest.mark.shared, pytest.mark.usefixtures("kernels_compiled_once")]
 
+ONE_RANK = "frontend.model_kwargs.tp=1"
 ALIGNED = "frontend.model_kwargs.align_qkv=true"  # two KV heads for four ranks
 GPTQ = "gptq"
 
@@ -23,7 +24,7 @@ GPTQ = "gptq"
         ("internlm2_hf_internlm_fp16", [ALIGNED], "fp16", None, None),
         ("internlm2_hf_internlm_int8", [ALIGNED], "w8a16", GPTQ, "the model's own text"),
         ("vamc_quant", ["dataset.path={shared}/data/alpaca_5000.json"], "w8a16", GPTQ, "alpaca"),
-        ("chatglm3_hf_chatglm_kv8", [ALIGNED], "w16kv8", None, None),
+        ("chatglm3_hf_chatglm_kv8", [ONE_RANK], "w16kv8", None, None),
     ],
 )
 def test_compiles_and_answers(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from checkpoints import canonical_weights, write_checkpoint
+from checkpoints import GROUPED_SIZES, canonical_weights, write_checkpoint
 
 from ilmari import LLM, SamplingParams
 
@@ -22,15 +22,6 @@ pytestmark = pytest.mark.torch
 TOLERANCE = 4e-4  # of the logits' range: what keys, values and (on VNNI) activations of 16 bits leave
 BFLOAT16_TOLERANCE = 6e-3  # and what is left where prompts are multiplied in bfloat16
 
-# Query heads per KV head, head_dim, layers, and intermediate sizes that no vector or tile divides.
-COMMON: dict[str, Any] = {"vocab": 331, "max_position": 384, "with_tokenizer": True}
-SHAPES: dict[str, dict[str, Any]] = {
-    "1-per-kv": {"heads": 3, "kv_heads": 3, "head_dim": 64, "intermediate": 75, "layers": 1},
-    "2-per-kv": {"heads": 4, "kv_heads": 2, "head_dim": 128, "intermediate": 200, "layers": 1, "dtype": "bfloat16"},
-    "3-per-kv": {"heads": 6, "kv_heads": 2, "head_dim": 64, "hidden": 288, "intermediate": 232, "layers": 4},
-    "4-per-kv": {"heads": 4, "kv_heads": 1, "head_dim": 128, "intermediate": 168, "layers": 4},
-    "8-per-kv": {"heads": 8, "kv_heads": 1, "head_dim": 64, "intermediate": 360, "layers": 1, "dtype": "float32"},
-}
 PRECISIONS = ("fp16", "bf16", "w8a16")
 ISA_OF_TARGET = {"host": None, "haswell": "avx2", "x86-64": "generic"}
 TARGETS = tuple(ISA_OF_TARGET)
@@ -38,7 +29,7 @@ TARGETS = tuple(ISA_OF_TARGET)
 # Every pair of a shape and a precision, and every pair of either with a target.
 CASES = [
     (shape, precision, TARGETS[(i + j) % len(TARGETS)])
-    for i, shape in enumerate(SHAPES)
+    for i, shape in enumerate(GROUPED_SIZES)
     for j, precision in enumerate(PRECISIONS)
 ]
 
@@ -51,7 +42,7 @@ def case(request: pytest.FixtureRequest) -> tuple[str, str, str]:
 
 @pytest.fixture(scope="module")
 def sizes(case: tuple[str, str, str]) -> dict[str, Any]:
-    return COMMON | SHAPES[case[0]]
+    return GROUPED_SIZES[case[0]]
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +75,15 @@ def llm(case: tuple[str, str, str], sizes: dict[str, Any], scheme: str, compile_
 
 
 def test_logits_and_greedy_continuations(
-    llm: LLM, reference: "LlamaForCausalLM", record_property: Callable[[str, object], None]
+    llm: LLM,
+    reference: "LlamaForCausalLM",
+    sizes: dict[str, Any],
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Greedy texts are the reference's own, but for a token whose rival is nearer than the largest logit error."""
     from reference import error_of_range, reference_logits, shortfalls
 
-    rng, vocab = np.random.default_rng(7), COMMON["vocab"]
+    rng, vocab = np.random.default_rng(7), sizes["vocab"]
     ids = rng.integers(0, vocab, 203).tolist()
     want = reference_logits(reference, ids)
     error = error_of_range(llm.logits(ids), want)

@@ -35,8 +35,7 @@ def best(logits: NDArray[np.float32], tokens: range, count: int, nothing: int) -
     logits: float32 [rows, len(tokens)] of these tokens. A logit that is not finite is always among the best, so that it
     is noticed. Where there are fewer tokens, the others are `nothing`, with the logit of what is no token.
     """
-    result = np.empty((len(logits), count), CANDIDATE)
-    result[...] = (nothing, LOWEST)
+    result = np.full((len(logits), count), np.array((nothing, LOWEST), CANDIDATE))
     for row, entries in zip(logits, result, strict=True):
         ids = top_ids(np.where(np.isfinite(row), row, np.inf), count)
         entries["token"][: len(ids)] = tokens.start + ids

@@ -101,7 +101,7 @@ class Runner:
             self._embedding(batch.token_ids, table, views.hidden)
             return
         tokens = self.plan.sharding.tokens(self._group.rank)
-        places = np.from_dlpack(batch.token_ids) - np.int32(tokens.start)
+        places: NDArray[np.int32] = np.from_dlpack(batch.token_ids) - np.int32(tokens.start)  # type: ignore[operator]
         foreign = (places < 0) | (places >= len(tokens))
         places[foreign] = 0
         hidden = self._workspace.hidden[: views.rows]
