@@ -53,15 +53,16 @@ def test_two_processes_answer_as_one(shared_by_two: Path, alone: LLM, monkeypatc
     assert llm.engine.logits(PROMPTS[1], last=2).shape == (2, want_logits.shape[1])
 
     with pytest.raises(RequestError, match="is empty"):
-        llm.generate([])  # noqa: PLC - an empty prompt
+        llm.generate([])
     with pytest.raises(RequestError, match="KV blocks"):
         llm.generate([1] * 128, SamplingParams(max_tokens=4096))
     streamed = llm.stream(PROMPTS[0], GREEDY)
     next(streamed)
     streamed.close()
-    assert llm.generate([PROMPTS[0]], GREEDY)[0].outputs[0].token_ids == alone.generate([PROMPTS[0]], GREEDY)[
-        0
-    ].outputs[0].token_ids
+    assert (
+        llm.generate([PROMPTS[0]], GREEDY)[0].outputs[0].token_ids
+        == alone.generate([PROMPTS[0]], GREEDY)[0].outputs[0].token_ids
+    )
     assert set(mark.ranks()) == {0, 1}
     llm.engine.close()
     assert set(mark.processes()) <= {mine}
