@@ -44,7 +44,7 @@ def test_two_processes_answer_as_one(shared_by_two: Path, alone: LLM, monkeypatc
     for name, value in mark.environment.items():
         monkeypatch.setenv(name, value)
     mine = os.getpid()
-    llm = LLM(shared_by_two, kv_cache_memory_bytes=1 << 20)
+    llm = LLM(shared_by_two, kv_cache_memory_bytes=1 << 16)
     for want, got in zip(alone.generate(PROMPTS, GREEDY), llm.generate(PROMPTS, GREEDY), strict=True):
         assert got.outputs[0].token_ids == want.outputs[0].token_ids
         assert len(got.outputs[0].logprobs or ()) == 24
@@ -53,7 +53,7 @@ def test_two_processes_answer_as_one(shared_by_two: Path, alone: LLM, monkeypatc
     assert llm.engine.logits(PROMPTS[1], last=2).shape == (2, want_logits.shape[1])
 
     with pytest.raises(RequestError, match="is empty"):
-        llm.generate([])
+        llm.generate([[]])
     with pytest.raises(RequestError, match="KV blocks"):
         llm.generate([1] * 128, SamplingParams(max_tokens=4096))
     streamed = llm.stream(PROMPTS[0], GREEDY)

@@ -30,6 +30,9 @@ from ilmari.settings import without_mpi_world
 
 _OF_THE_LAUNCHER = (b"[mpiexec@", b"[proxy:")
 
+_HYDRA = (b"HYDRA", b"Intel(R) MPI")
+"""What the launcher of MPICH and of Intel MPI calls itself."""
+
 GRACE = 0.5  # seconds from rank 0's end to that of the launcher, which else is killed
 
 
@@ -126,11 +129,17 @@ def _mpiexec(ranks: int, hosts: str | None) -> list[str]:
             f"This artifact runs on {ranks} ranks over MPI, and there is no mpiexec; `pip install 'ilmari[mpi]'`, or "
             "start the command with the mpiexec or srun of this site."
         )
-    return [found, *_placed(ranks, hosts), "-n", str(ranks)]
+    version = subprocess.run([found, "--version"], capture_output=True, check=False).stdout
+    if any(name in version for name in _HYDRA):
+        # The ranks make an end themselves when one is lost, and say first which one.
+        return [found, "-disable-auto-cleanup", *_placed(ranks, hosts), "-n", str(ranks)]
+    if hosts is not None:
+        raise ConfigError(f"--hosts needs the mpiexec of MPICH or Intel MPI; start the command with {found} itself.")
+    return [found, "-n", str(ranks)]
 
 
 def _placed(ranks: int, hosts: str | None) -> list[str]:
-    """The options by which Hydra, the launcher of MPICH and Intel MPI, puts equal numbers of ranks on hosts."""
+    """The options by which Hydra puts equal numbers of ranks on hosts."""
     if hosts is None:
         return []
     names = [name.strip() for name in hosts.split(",")]

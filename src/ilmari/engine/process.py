@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,8 @@ from ilmari.parallel.parent import die_with_parent
 from ilmari.settings import mpi_world
 
 _CHUNK = 1 << 16
-_LAST_WORDS = 1.0  # seconds
+_LAST_WORDS = 1.0  # seconds that another message may take
+_TO_BE_READ = 0.2
 
 
 class Inbox:
@@ -90,6 +92,9 @@ class Outbox:
         if self._lock.acquire(timeout=_LAST_WORDS):
             with contextlib.suppress(OSError):
                 self._connection.sendall(frame(Lost(words)))
+                self._connection.shutdown(socket.SHUT_WR)
+            # What the front end has sent meanwhile is still read, or it would see a broken connection and no words.
+            time.sleep(_TO_BE_READ)
 
 
 def main() -> None:
@@ -122,6 +127,7 @@ def _first_message(connection: socket.socket) -> Start:
 def _as_rank(path: str) -> tuple[socket.socket, Start]:
     """On rank 0 the socket to the front end and its first message; other ranks do what rank 0 tells them, and end."""
     die_with_parent()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # from MPI's launcher when another rank ends
     rank, size = mpi_world() or (0, 1)
     if rank:
         try:
