@@ -37,7 +37,7 @@ class Mark:
         return {
             int(environment["PMI_RANK"]): pid
             for pid, environment in self.processes().items()
-            if "PMI_RANK" in environment and b"guard.py" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+            if "PMI_RANK" in environment and b".py" not in Path(f"/proc/{pid}/cmdline").read_bytes()
         }
 
     def assert_gone(self, within: float) -> None:

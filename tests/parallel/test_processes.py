@@ -148,8 +148,8 @@ def test_who_is_killed_above_the_ranks(shared_by_two: Path, who: str) -> None:
     with program:
         above: dict[str, Callable[[], int]] = {
             "program": lambda: program.pid,
-            "launcher": lambda: parent(parent(parent(ranks[0]))),
-            "mpiexec": lambda: parent(parent(ranks[0])),
+            "launcher": lambda: parent(parent(parent(parent(ranks[0])))),
+            "mpiexec": lambda: parent(parent(parent(ranks[0]))),
         }
         os.kill(above[who](), signal.SIGKILL)
         mark.assert_gone(WITHIN)

@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from ilmari.errors import ConfigError, GroupError
-from ilmari.parallel import wire
+from ilmari.parallel import nurse, wire
 from ilmari.parallel.mpi import no_mpi
 from ilmari.parallel.parent import die_with_parent
 from ilmari.settings import without_mpi_world
 
 _OF_THE_LAUNCHER = (b"[mpiexec@", b"[proxy:")
+
+_RANK = (sys.executable, "-P", "-m", "ilmari.engine.process")
 
 _HYDRA = (b"HYDRA", b"Intel(R) MPI")
 """What the launcher of MPICH and of Intel MPI calls itself."""
@@ -51,7 +53,7 @@ def launch(front_end: socket.socket, start: bytes, ranks: int, hosts: str | None
         listener.bind(str(path))
         listener.listen()
         with subprocess.Popen(
-            [*command, sys.executable, "-P", "-m", "ilmari.engine.process", str(path)],
+            [*command, *(sys.executable, "-I", "-S", nurse.__file__), *_RANK, str(path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # where some say at length that a process ended; the ranks say it on stderr
             stderr=subprocess.PIPE,

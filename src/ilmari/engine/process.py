@@ -29,6 +29,7 @@ from ilmari.engine.worker import Worker
 from ilmari.errors import IlmariError
 from ilmari.model.tokenizer import Tokenizer
 from ilmari.parallel.member import Member
+from ilmari.parallel.parent import die_with_parent
 from ilmari.settings import mpi_world
 
 _CHUNK = 1 << 16
@@ -125,6 +126,7 @@ def _first_message(connection: socket.socket) -> Start:
 
 def _as_rank(path: str) -> tuple[socket.socket, Start]:
     """On rank 0 the socket to the front end and its first message; other ranks do what rank 0 tells them, and end."""
+    die_with_parent()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # from MPI's launcher when another rank ends
     rank, size = mpi_world() or (0, 1)
     if rank:

@@ -35,7 +35,8 @@ def parse_devices(text: str, ranks: int) -> list[str]:
         devices = [str(number) for number in numbers] if valid else []
     if not valid or not devices:
         raise ConfigError(
-            f"--devices is {reprlib.repr(text)}; give a device for each rank, such as 0,1, or a set of CPUs, such as 0-7;8-15."
+            f"--devices is {reprlib.repr(text)}; give a device for each rank, such as 0,1, or a set of CPUs, such as "
+            "0-7;8-15."
         )
     if len(devices) != ranks:
         raise ConfigError(f"--devices {text} names {len(devices)} devices for {ranks} ranks; give one for each rank.")
