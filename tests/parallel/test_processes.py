@@ -1,5 +1,6 @@
 """Ranks as processes: the same answers as one rank, from every way to start them, and nothing left of them."""
 
+import asyncio
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from marked import Mark
 from needs_mpi import mpiexec, needs_mpi
 
 from ilmari import LLM, SamplingParams
+from ilmari.engine.client import EngineClient, EngineDead
+from ilmari.engine.options import EngineOptions
 from ilmari.errors import ConfigError, RequestError
 
 pytestmark = needs_mpi
@@ -124,8 +127,7 @@ def start(artifact: Path, mark: Mark) -> tuple[subprocess.Popen[str], dict[int, 
     return program, mark.ranks()
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(("end", "rank"), [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGSTOP, 0)])
 def test_a_rank_that_ends_or_hangs(shared_by_two: Path, end: signal.Signals, rank: int) -> None:
     mark = Mark()
     program, ranks = start(shared_by_two, mark)
@@ -139,6 +141,38 @@ def test_a_rank_that_ends_or_hangs(shared_by_two: Path, end: signal.Signals, ran
     assert f"process {ranks[rank]}" in said
     assert words.count("\n") == 1
     assert "Traceback" not in errors
+
+
+def test_a_server_s_engine_is_started_again(
+    shared_by_two: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mark = Mark()
+    for name, value in mark.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("ilmari.engine.client.FIRST_DELAY", 0.01)
+
+    async def tokens(client: EngineClient, name: str, params: SamplingParams) -> list[int]:
+        return [token async for delta in client.generate(name, PROMPTS[0], params) for token in delta.token_ids]
+
+    async def use() -> None:
+        client = EngineClient(shared_by_two, EngineOptions())
+        await client.start()
+        try:
+            async with asyncio.timeout(120):
+                want = await tokens(client, "before", GREEDY)
+                running = asyncio.create_task(tokens(client, "during", SamplingParams(max_tokens=250, ignore_eos=True)))
+                await asyncio.sleep(0.05)
+                os.kill(mark.ranks()[1], signal.SIGKILL)
+                with pytest.raises(EngineDead):
+                    await running
+                while client.state != "ready":
+                    await asyncio.sleep(0.05)
+                assert await tokens(client, "after", GREEDY) == want
+        finally:
+            await client.close()
+
+    asyncio.run(use())
+    assert "Rank 1 on host " in caplog.text
 
 
 @pytest.mark.parametrize("who", ["program", "launcher", "mpiexec"])
