@@ -20,6 +20,12 @@ def cores() -> list[int]:
     return sorted(first.values())
 
 
+def core_of(cpu: int) -> int:
+    """The first CPU of the physical core that a CPU belongs to."""
+    numbers = _siblings(cpu).removeprefix("cpu").replace("-", ",").split(",")
+    return int(numbers[0])
+
+
 def _siblings(cpu: int) -> str:
     """A text that hardware threads of one core have in common, such as "0,8"."""
     try:

@@ -7,6 +7,7 @@ IlmariError
 ├── ArtifactError      a compiled folder that is absent, altered, truncated or from another version
 ├── RequestError       a prompt, a message or a sampling parameter
 ├── DataError          a data set: a file to calibrate or to measure with
+├── GroupError         ranks that cannot be started together, or one of them that is lost
 ├── OutputError        a place that cannot be written
 ├── ServerError        a server to be measured that cannot be reached, or refuses
 └── DownloadError      something that had to be fetched and could not be
@@ -42,6 +43,10 @@ class RequestError(IlmariError):
 
 class DataError(IlmariError):
     """A data set on disk that cannot be read as what it should be."""
+
+
+class GroupError(IlmariError):
+    """Ranks that cannot run a model together, or no longer can."""
 
 
 class OutputError(IlmariError):

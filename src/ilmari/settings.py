@@ -1,12 +1,19 @@
 """Every environment variable that ilmari reads."""
 
 import os
+import socket
 from pathlib import Path
 
 from ilmari.cpus import cores, cpu_quota, usable_cpus
 from ilmari.errors import ConfigError
 
 MAX_THREADS = 1024
+
+_MPI_WORLDS = (
+    ("PMI_RANK", "PMI_SIZE"),  # Hydra: MPICH, Intel MPI, MVAPICH
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+)
 
 
 def cache_dir() -> Path:
@@ -68,3 +75,26 @@ def pinned_cpus() -> tuple[int, ...]:
             f"ILMARI_NUM_THREADS to {len(cpus)} or less, or ILMARI_PIN_THREADS to 0."
         )
     return cpus[: num_threads()]
+
+
+def mpi_world() -> tuple[int, int] | None:
+    """This process's rank and how many there are, if `mpiexec` or Slurm started it with others, else None."""
+    for rank, size in _MPI_WORLDS:
+        if rank in os.environ and int(os.environ.get(size, 1)) > 1:
+            return int(os.environ[rank]), int(os.environ[size])
+    return None
+
+
+def mpi_host() -> str:
+    """What MPI's launcher calls this machine, else its own name."""
+    return os.environ.get("PMI_HOSTNAME") or socket.gethostname()
+
+
+def without_mpi_world() -> dict[str, str]:
+    """The environment for a process that does not belong to this one's MPI world."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PMI", "OMPI_", "HYDI_"))}
+
+
+def mpi_descriptors() -> list[int]:
+    """Open files by which a process joins the MPI world; a child that is to join instead must inherit them."""
+    return [int(os.environ["PMI_FD"])] if "PMI_FD" in os.environ else []

@@ -11,6 +11,8 @@ from ilmari import SamplingParams
 from ilmari.artifact.artifact import Artifact
 from ilmari.engine.drafter import AHEAD, PAUSE, Drafter
 from ilmari.engine.engine import Engine
+from ilmari.engine.opening import open_engine
+from ilmari.engine.options import EngineOptions, Placement
 from ilmari.engine.sequence import Sequence
 
 GREEDY = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True, logprobs=2)
@@ -28,7 +30,8 @@ pytestmark = pytest.mark.usefixtures("one_linear_kernel")
 def run(
     artifact: Artifact, prompts: list[list[int]], params: SamplingParams, drafts: int
 ) -> tuple[Engine, list[Sequence], int]:
-    engine = Engine(artifact, num_speculative_tokens=drafts)
+    engine = open_engine(artifact, EngineOptions(num_speculative_tokens=drafts), Placement())
+    assert isinstance(engine, Engine)
     sequences = [engine.add(prompt, params, frozenset()) for prompt in prompts]
     steps = 0
     while engine.has_work:
@@ -41,9 +44,14 @@ def run(
 @pytest.mark.parametrize(
     "names", [["repetitive"], ["random"], ["one token"], ["repetitive", "one token"]], ids="+".join
 )
-def test_drafts_change_no_bit(tiny_artifact: Path, params: SamplingParams, names: list[str]) -> None:
+def test_drafts_change_no_bit(
+    tiny_artifact: Path,
+    ranks_as_threads: None,  # noqa: ARG001
+    params: SamplingParams,
+    names: list[str],
+) -> None:
     """Not of a token, not of a logprob, in any precision."""
-    artifact = Artifact.load(tiny_artifact)
+    artifact = Artifact.open(tiny_artifact)
     prompts = [PROMPTS[name] for name in names]
     plain, want, steps = run(artifact, prompts, params, 0)
     drafting, got, fewer = run(artifact, prompts, params, 4)

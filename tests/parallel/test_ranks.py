@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import GROUPED_SIZES, CompileTiny
-from thread_ranks import ThreadRunner, thread_ranks
+from thread_ranks import ThreadGroup, thread_ranks
 
 from ilmari import LLM, SamplingParams
+from ilmari.engine.engine import Engine
 
 pytestmark = pytest.mark.usefixtures("one_linear_kernel")
 
@@ -78,11 +79,12 @@ def llm(compile_tiny: CompileTiny) -> LLM:
 
 def gathered(llm: LLM, **params: Any) -> set[int]:
     """Bytes that rank 0 gathers for one token."""
-    runner = llm.engine._runner
-    assert isinstance(runner, ThreadRunner)
-    runner.gathered.clear()
+    assert isinstance(llm.engine, Engine)
+    group = llm.engine._runner._group
+    assert isinstance(group, ThreadGroup)
+    group.shared.gathered.clear()
     llm.generate([tokens(20, 0)], SamplingParams(max_tokens=4, ignore_eos=True, **params))
-    return set(runner.gathered)
+    return set(group.shared.gathered)
 
 
 def test_what_is_gathered(llm: LLM) -> None:

@@ -19,14 +19,12 @@ from ilmari.bench.ceilings import Ceilings, Rates
 from ilmari.bench.cost import Load, Span
 from ilmari.bench.kernel_cost import kernel_cost
 from ilmari.bench.recorder import Call, RecordingLibrary
-from ilmari.engine.batch import Batch, Work, make_batch
+from ilmari.engine.batch import Batch, Part, make_batch
 from ilmari.engine.engine import MOST_BATCHED_TOKENS
 from ilmari.engine.kv_cache import KvCache, blocks_for
 from ilmari.engine.memory import available_bytes
 from ilmari.engine.options import MAX_NUM_SEQS
 from ilmari.engine.runner import Runner
-from ilmari.engine.sampling_params import SamplingParams
-from ilmari.engine.sequence import Sequence
 from ilmari.errors import RequestError
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.kv_layout import BLOCK_SIZE
@@ -174,26 +172,18 @@ def _batch(plan: Plan, shape: Shape) -> Batch:
     config = plan.config
     rng = np.random.default_rng(0)
     length = shape.context + shape.tokens
-    work = [
-        Work(
-            Sequence(
-                id=index,
-                tokens=rng.integers(config.vocab_size, size=length).tolist(),
-                prompt_len=length if shape.tokens > 1 else shape.context,
-                max_len=length,
-                params=SamplingParams(),
-                stop_ids=frozenset(),
-                inv_freq=inv_freq(config, length),
-                rng=rng,
-                computed=shape.context,
-                blocks=list(range(index * shape.blocks, (index + 1) * shape.blocks)),
-            ),
-            count=shape.tokens,
+    parts = [
+        Part(
+            rng.integers(config.vocab_size, size=shape.tokens).tolist(),
+            computed=shape.context,
+            prompt_len=length if shape.tokens > 1 else shape.context,
+            blocks=list(range(index * shape.blocks, (index + 1) * shape.blocks)),
+            inv_freq=inv_freq(config, length).tobytes(),
             outputs=1,
         )
         for index in range(shape.sequences)
     ]
-    return make_batch(work, tile_tokens(plan.local.q_per_kv))
+    return make_batch(parts, tile_tokens(plan.local.q_per_kv))
 
 
 def _fill(cache: KvCache) -> None:

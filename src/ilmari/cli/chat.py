@@ -13,7 +13,19 @@ import typer
 
 from ilmari.cli.errors import print_error
 from ilmari.cli.interrupts import first_interrupt
-from ilmari.cli.options import DEFAULTS, ArtifactOption, MinP, RepetitionPenalty, Seed, Temperature, Threads, TopK, TopP
+from ilmari.cli.options import (
+    DEFAULTS,
+    ArtifactOption,
+    Devices,
+    Hosts,
+    MinP,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    Threads,
+    TopK,
+    TopP,
+)
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.errors import RequestError
 
@@ -47,6 +59,8 @@ def chat_command(
     repetition_penalty: RepetitionPenalty = DEFAULTS.repetition_penalty,
     seed: Seed = DEFAULTS.seed,
     threads: Threads = None,
+    devices: Devices = None,
+    hosts: Hosts = None,
 ) -> None:
     """Talk with a model, a message a line; /help lists the commands."""
     params = SamplingParams(
@@ -62,7 +76,7 @@ def chat_command(
     from ilmari.cli.conversation import Conversation
     from ilmari.cli.reply import load_model
 
-    conversation = Conversation(load_model(model, threads), params, system)
+    conversation = Conversation(load_model(model, threads, devices, hosts), params, system)
     for line in _lines():
         message = line.strip()
         if message == "/exit":

@@ -12,6 +12,8 @@ import typer
 from ilmari.cli.options import (
     DEFAULTS,
     ArtifactOption,
+    Devices,
+    Hosts,
     JsonFlag,
     MinP,
     RepetitionPenalty,
@@ -55,6 +57,8 @@ def generate_command(
         int | None, typer.Option(help="With --json: report this many of the most probable tokens at each position.")
     ] = DEFAULTS.logprobs,
     threads: Threads = None,
+    devices: Devices = None,
+    hosts: Hosts = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Continue a text, and write what comes to stdout as it comes."""
@@ -79,7 +83,7 @@ def generate_command(
     from ilmari.cli.reply import load_model, remark, write_reply
     from ilmari.model.chat import CHAT_TEMPLATE_FILE
 
-    llm = load_model(model, threads)
+    llm = load_model(model, threads, devices, hosts)
     if prompt is not None and (model / TOKENIZER / CHAT_TEMPLATE_FILE).exists():
         remark("this model has a chat template: `ilmari chat` applies it")
     if as_json:

@@ -25,6 +25,18 @@ Threads = Annotated[
         help="Threads of the kernels; without it ILMARI_NUM_THREADS, else the physical cores there are to use.",
     ),
 ]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID,...",
+        help="A device for each rank: a NUMA node, or else a part of the CPUs; or CPUs, such as 0-7;8-15.",
+        show_default="even parts",
+    ),
+]
+Hosts = Annotated[
+    str | None,
+    typer.Option(metavar="NAME,...", help="Machines that the ranks run on, this one first.", show_default="this one"),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 Temperature = Annotated[float, typer.Option(help="Divides the logits; 0 always takes the most probable token.")]

@@ -40,13 +40,14 @@ class Reply:
         return ", ".join(words)
 
 
-def load_model(folder: Path, threads: int | None) -> LLM:
+def load_model(folder: Path, threads: int | None, devices: str | None = None, hosts: str | None = None) -> LLM:
     """The artifact in `folder`, ready for one sequence at a time; on a terminal something moves meanwhile.
 
-    `threads` are those of the kernels, for the whole process; None leaves them to the settings.
+    `threads` are those of the kernels in each rank, for the whole process; None leaves them to the settings. `devices`
+    and `hosts` are where the ranks run, as `LLM` has them.
 
     Raises:
-        ArtifactError, ConfigError, TargetError: as `LLM`, and for a setting that is no number of threads.
+        ArtifactError, ConfigError, GroupError, TargetError: as `LLM`, and for a setting that is no number of threads.
     """
     set_num_threads(threads)
 
@@ -57,10 +58,11 @@ def load_model(folder: Path, threads: int | None) -> LLM:
         from ilmari.engine.llm import LLM
         from ilmari.kernels.kv_layout import BLOCK_SIZE
 
-        llm = LLM(folder, max_num_seqs=1)
-    tokens = llm.engine.cache.blocks * BLOCK_SIZE
-    count = num_threads()
-    remark(f"{llm.manifest.isa} kernels, {count} thread{'' if count == 1 else 's'}, KV cache of {tokens:,} tokens")
+        llm = LLM(folder, max_num_seqs=1, devices=devices, hosts=hosts)
+    tokens = llm.engine.stats().kv_blocks * BLOCK_SIZE
+    ranks, count = llm.manifest.tp, num_threads()
+    power = f"{ranks} ranks" if ranks > 1 else f"{count} thread{'' if count == 1 else 's'}"
+    remark(f"{llm.manifest.isa} kernels, {power}, KV cache of {tokens:,} tokens")
     return llm
 
 

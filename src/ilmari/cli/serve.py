@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ilmari.cli.options import Threads
+from ilmari.cli.options import Devices, Hosts, Threads
 from ilmari.engine.sampling_params import MAX_LOGPROBS
 from ilmari.errors import ConfigError
 from ilmari.server.options import (
@@ -21,7 +21,7 @@ from ilmari.server.options import (
     check_api_keys,
     read_api_keys,
 )
-from ilmari.settings import set_num_threads
+from ilmari.settings import mpi_world, set_num_threads
 
 
 class KvCacheDtype(StrEnum):
@@ -88,15 +88,23 @@ def serve_command(
         bool, typer.Option("--enable-request-id-headers", help="Answer with X-Request-Id.")
     ] = False,
     threads: Threads = None,
+    devices: Devices = None,
+    hosts: Hosts = None,
 ) -> None:
     """Serve models over OpenAI's API."""
     names = served_model_name or []
     if names and (len(model) > 1 or _split(model[0])[0]):
         raise ConfigError("--served-model-name is for one --model DIR; name several with --model NAME=DIR.")
     set_num_threads(threads)
+    if mpi_world() and len(model) > 1:
+        raise ConfigError("MPI has started the ranks of one model; give one --model DIR, or start the command alone.")
 
-    from ilmari.engine.options import EngineOptions
+    from ilmari.artifact.artifact import Artifact
+    from ilmari.engine.options import EngineOptions, Placement
+    from ilmari.engine.ranks import follow_rank0
     from ilmari.server.serve import ModelOptions, serve
+
+    follow_rank0(Artifact.open(_split(model[0])[1]).manifest.tp)
 
     keys = check_api_keys((*(api_key or ()), *(read_api_keys(api_key_file) if api_key_file else ())))
     options = ServerOptions(
@@ -121,6 +129,7 @@ def serve_command(
             max_model_len=max_model_len,
             kv_cache_dtype=kv_cache_dtype.value,
             chat_template=chat_template,
+            placement=Placement(devices=devices, hosts=hosts),
         )
         for name, folder in map(_split, model)
     ]

@@ -25,18 +25,24 @@ def serve_command(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at; 0 takes a free one.")] = PORT,
     batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="The most replies at once.")] = 16,
     llm_devices: Annotated[
-        str | None, typer.Option("--llm_devices", metavar="[ID,...]", help="The vendor's devices: here the CPU.")
+        str | None, typer.Option("--llm_devices", metavar="[ID,...]", help="A device for each rank, as --devices.")
     ] = None,
 ) -> None:
     """Serve a model over OpenAI's API, as `ilmari serve` does with more options."""
-    if llm_devices is not None:
-        _check_devices(llm_devices)
-        typer.secho("--llm_devices has no meaning here: the CPU computes.", dim=True, err=True)
-
-    from ilmari.engine.options import EngineOptions
+    from ilmari.artifact.artifact import Artifact
+    from ilmari.engine.options import EngineOptions, Placement
+    from ilmari.engine.ranks import follow_rank0
     from ilmari.server.serve import ModelOptions, serve
 
-    serve(ServerOptions(host=host, port=port), [ModelOptions(folder=model)], EngineOptions(max_num_seqs=batch_size))
+    ranks = Artifact.open(model).manifest.tp
+    follow_rank0(ranks)
+    if llm_devices is not None:
+        _check_devices(llm_devices)
+        if ranks == 1:
+            typer.secho("--llm_devices has no meaning for one rank: all of the CPU computes.", dim=True, err=True)
+            llm_devices = None
+    served = ModelOptions(folder=model, placement=Placement(devices=llm_devices))
+    serve(ServerOptions(host=host, port=port), [served], EngineOptions(max_num_seqs=batch_size))
 
 
 @app.command("webui")

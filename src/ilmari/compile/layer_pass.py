@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilmari.artifact.lock import system_errors
-from ilmari.engine.batch import Batch, Work, make_batch
+from ilmari.engine.batch import Batch, Part, make_batch
 from ilmari.engine.kv_cache import KvCache, blocks_for
-from ilmari.engine.sampling_params import SamplingParams
-from ilmari.engine.sequence import Sequence
 from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.compiler import compile_kernels
 from ilmari.kernels.isa import isa_named
@@ -134,21 +132,12 @@ def _pieces(config: ModelConfig, samples: Many[NDArray[np.int32]]) -> Iterator[P
 
 def _batch(config: ModelConfig, samples: Many[NDArray[np.int32]]) -> Batch:
     """Every sample a sequence of its own, in blocks of the cache that no other has."""
-    work: list[Work] = []
+    parts: list[Part] = []
     blocks = 0
-    for index, sample in enumerate(samples):
+    for sample in samples:
         needed = blocks_for(len(sample))
-        sequence = Sequence(
-            id=index,
-            tokens=sample.tolist(),
-            prompt_len=len(sample),
-            max_len=len(sample),
-            params=SamplingParams(),
-            stop_ids=frozenset(),
-            inv_freq=inv_freq(config, len(sample)),
-            rng=np.random.default_rng(0),
-            blocks=list(range(blocks, blocks + needed)),
-        )
+        taken = list(range(blocks, blocks + needed))
+        angles = inv_freq(config, len(sample)).tobytes()
+        parts.append(Part(sample.tolist(), 0, len(sample), taken, angles, outputs=0))
         blocks += needed
-        work.append(Work(sequence, len(sample), outputs=0))
-    return make_batch(work, tile_tokens(config.q_per_kv))
+    return make_batch(parts, tile_tokens(config.q_per_kv))

@@ -6,10 +6,11 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ilmari.engine.candidates import deciding
+from ilmari.engine.candidates import ALL, deciding
 from ilmari.engine.sequence import Sequence
 from ilmari.kernels.attention_tiles import SEGMENT
 from ilmari.kernels.kv_layout import BLOCK_SIZE
@@ -47,6 +48,42 @@ class Work:
         """The tokens to compute."""
         start = self.sequence.computed
         return [*self.sequence.tokens[start : start + self.count], *self.drafts]
+
+    @property
+    def part(self) -> Part:
+        """What the model is to know of it."""
+        sequence = self.sequence
+        return Part(
+            self.token_ids,
+            sequence.computed,
+            sequence.prompt_len,
+            sequence.blocks,
+            sequence.inv_freq.tobytes(),
+            self.outputs,
+            deciding(sequence.params),
+        )
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """A sequence's tokens in a step: plain data, for every rank.
+
+    computed: how many of its tokens are in the KV cache, in `blocks`, before these; prompt_len: how many it began with;
+    inv_freq: float32, as bytes. Logits are wanted for the last `outputs` tokens, or of each as many of the best as
+    `deciding` says, see `candidates`.
+    """
+
+    token_ids: list[int]
+    computed: int
+    prompt_len: int
+    blocks: list[int]
+    inv_freq: bytes
+    outputs: int
+    deciding: int = ALL
+
+    @property
+    def rows(self) -> int:
+        """Tokens to compute."""
+        return len(self.token_ids)
 
 
 @dataclass(frozen=True)
@@ -94,31 +131,31 @@ class Batch:
     deciding: NDArray[np.intp]
 
 
-def make_batch(work: Many[Work], tile_tokens: int) -> Batch:
-    """Arrange the work; a prefill tile covers up to `tile_tokens` rows of one sequence."""
-    counts = np.array([item.rows for item in work])
-    owners = np.repeat(np.arange(len(work)), counts)
+def make_batch(parts: Many[Part], tile_tokens: int) -> Batch:
+    """Arrange the parts; a prefill tile covers up to `tile_tokens` rows of one sequence."""
+    counts = np.array([part.rows for part in parts])
+    owners = np.repeat(np.arange(len(parts)), counts)
     starts = np.cumsum(counts) - counts
-    computed = np.array([item.sequence.computed for item in work])
+    computed = np.array([part.computed for part in parts])
     positions = np.arange(counts.sum()) - starts[owners] + computed[owners]
     # Whatever else is in the step, and whether for the first time or again: a token's attention is always computed by
     # the same kernel, so its keys and values have always the same bits.
-    prompts = np.clip(np.array([item.sequence.prompt_len for item in work]) - computed, 0, counts)
+    prompts = np.clip(np.array([part.prompt_len for part in parts]) - computed, 0, counts)
     generated = np.flatnonzero(positions >= (computed + prompts)[owners])
 
-    table = np.zeros((len(work), max(len(item.sequence.blocks) for item in work)), np.int32)
-    for row, item in enumerate(work):
-        table[row, : len(item.sequence.blocks)] = item.sequence.blocks
+    table = np.zeros((len(parts), max(len(part.blocks) for part in parts)), np.int32)
+    for row, part in enumerate(parts):
+        table[row, : len(part.blocks)] = part.blocks
     slots = table[owners, positions // BLOCK_SIZE] * BLOCK_SIZE + positions % BLOCK_SIZE
-    token_ids = np.concatenate([item.token_ids for item in work])
+    token_ids = np.concatenate([part.token_ids for part in parts])
     angles = [
-        cos_sin(positions[start : start + item.rows], item.sequence.inv_freq)
-        for start, item in zip(starts, work, strict=True)
+        cos_sin(positions[start : start + part.rows], np.frombuffer(part.inv_freq, np.float32))
+        for start, part in zip(starts, parts, strict=True)
     ]
     outputs = np.concatenate(
         [
-            np.arange(start + item.rows - item.outputs, start + item.rows)
-            for start, item in zip(starts, work, strict=True)
+            np.arange(start + part.rows - part.outputs, start + part.rows)
+            for start, part in zip(starts, parts, strict=True)
         ]
     )
     return Batch(
@@ -132,7 +169,7 @@ def make_batch(work: Many[Work], tile_tokens: int) -> Batch:
         tiles=_tiles(starts, prompts, computed, tile_tokens),
         outputs=outputs,
         output_segments=_segments(np.arange(len(outputs)), owners[outputs], positions[outputs]),
-        deciding=np.repeat([deciding(item.sequence.params) for item in work], [item.outputs for item in work]),
+        deciding=np.repeat([part.deciding for part in parts], [part.outputs for part in parts]),
     )
 
 

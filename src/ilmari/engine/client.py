@@ -15,7 +15,7 @@ from ilmari.artifact.artifact import TOKENIZER, Artifact
 from ilmari.engine.engine_process import EngineDead, EngineProcess
 from ilmari.engine.mailbox import Mailbox
 from ilmari.engine.messages import Delta, Finish, Stats, Step, Submit
-from ilmari.engine.options import EngineOptions
+from ilmari.engine.options import EngineOptions, Placement
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.errors import IlmariError
 from ilmari.model.chat import ChatTemplate
@@ -25,6 +25,7 @@ __all__ = ["EngineClient", "EngineDead"]
 
 STEP_TIMEOUT = 300.0
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
+DEFAULT_PLACEMENT = Placement()
 _TICKS = 10
 
 _log = logging.getLogger(__name__)
@@ -37,7 +38,14 @@ class EngineClient:
     and `chat_template`. Weights and kernels are not.
     """
 
-    def __init__(self, model: Path, options: EngineOptions, *, step_timeout: float = STEP_TIMEOUT) -> None:
+    def __init__(
+        self,
+        model: Path,
+        options: EngineOptions,
+        placement: Placement = DEFAULT_PLACEMENT,
+        *,
+        step_timeout: float = STEP_TIMEOUT,
+    ) -> None:
         """`step_timeout`: seconds after which an engine that has work and sends nothing is killed and started again.
 
         Raises:
@@ -48,6 +56,7 @@ class EngineClient:
         self.chat_template = ChatTemplate.load(model / TOKENIZER, self.tokenizer.bos_token, self.tokenizer.eos_token)
         self._folder = model
         self._options = options
+        self._placement = placement
         self._tick = step_timeout / _TICKS
         self._process: EngineProcess | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -151,7 +160,7 @@ class EngineClient:
     async def _launch(self) -> EngineProcess:
         self._state = "starting"
         try:
-            self._process = await EngineProcess.start(self._folder, self._options, self._take)
+            self._process = await EngineProcess.start(self._folder, self._options, self._placement, self._take)
         except BaseException:
             self._state = "dead"
             raise
@@ -168,7 +177,8 @@ class EngineClient:
                 watchdog.cancel()
             self._lose()
             code = await process.wait()
-            _log.error("The engine's process ended with exit code %d; it is being started again.", code)
+            reason = process.last_words or f"The engine's process ended with exit code {code}."
+            _log.error("%s It is being started again.", reason)
             process = await self._relaunch()
 
     async def _relaunch(self) -> EngineProcess:

@@ -14,9 +14,10 @@ from ilmari.artifact.artifact import TOKENIZER, Artifact
 from ilmari.engine.batch import Work, make_batch
 from ilmari.engine.block_pool import BlockPool
 from ilmari.engine.kv_cache import KvCache, blocks_for
-from ilmari.engine.memory import available_bytes
 from ilmari.engine.messages import Stats
 from ilmari.engine.options import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, NUM_SPECULATIVE_TOKENS
+from ilmari.engine.prompt import check_prompt
+from ilmari.engine.ranks import Limits, Others
 from ilmari.engine.runner import Runner
 from ilmari.engine.sampler import make_rng
 from ilmari.engine.sampling_params import SamplingParams
@@ -25,11 +26,10 @@ from ilmari.engine.sequence import FinishReason, Sequence
 from ilmari.engine.step_sampler import StepSampler
 from ilmari.errors import ArtifactError, RequestError
 from ilmari.kernels.attention_tiles import tile_tokens
-from ilmari.kernels.kv_layout import BLOCK_SIZE
 from ilmari.kernels.library import KernelLibrary
 from ilmari.model.rope import inv_freq
+from ilmari.parallel.group import ALONE, Group
 
-SHARE_OF_MEMORY = 0.5  # of what is available, for the KV cache by default
 MOST_BATCHED_TOKENS = 16384  # rows of a step times the vocabulary are numbered in 32 bits
 
 
@@ -47,6 +47,7 @@ class Engine:
         enable_prefix_caching: bool = True,
         num_speculative_tokens: int = NUM_SPECULATIVE_TOKENS,
         library: KernelLibrary | None = None,
+        group: Group = ALONE,
     ) -> None:
         """
         max_num_seqs: sequences in one step; max_num_batched_tokens: tokens in one step, prompts in pieces if need be;
@@ -54,10 +55,11 @@ class Engine:
         throughput: steps are always as long as that, else short while there are replies that would wait (see `Pace`);
         enable_prefix_caching: a prompt that begins like an earlier one is computed from where they differ on;
         num_speculative_tokens: the most tokens that are drafted for a sequence in a step, 0 for none (see `Drafter`);
-        library: as `Runner` takes it.
+        library: as `Runner` takes it; group: the artifact's ranks (see `ranks.form`), of which this one is rank 0.
 
         Raises:
             RequestError: a limit that is not positive, or too many tokens in a step.
+            ArtifactError, TargetError: another rank cannot load the artifact.
         """
         _check_limit("max_num_seqs", max_num_seqs, MOST_BATCHED_TOKENS)
         _check_limit("num_speculative_tokens", num_speculative_tokens, MOST_BATCHED_TOKENS, least=0)
@@ -66,11 +68,12 @@ class Engine:
             _check_limit("kv_cache_memory_bytes", kv_cache_memory_bytes, 1 << 62)
         self.manifest = artifact.manifest
         self.config = artifact.manifest.model
-        self._max_num_seqs = max_num_seqs
         self._max_rows = max(max_num_batched_tokens, max_num_seqs)
-        self._runner = Runner(artifact, self._max_rows, library)
+        self._others = Others(group, artifact, Limits(max_num_seqs, self._max_rows, kv_cache_memory_bytes))
+        self._runner = Runner(artifact, self._max_rows, library, group)
         self._sampler = StepSampler(self._runner.library, self.config.vocab_size, artifact.folder / TOKENIZER)
-        self.cache = KvCache(self._runner.plan, self._cache_blocks(kv_cache_memory_bytes))
+        self.cache = KvCache(self._runner.plan, self._others.agree(artifact))
+        self._tile_tokens = tile_tokens(self._runner.plan.local.q_per_kv)
         self._pool = BlockPool(self.cache.blocks)
         self._scheduler = Scheduler(
             self._pool,
@@ -84,17 +87,6 @@ class Engine:
         self._accepted_tokens = 0
         self._ids = itertools.count()
 
-    def _cache_blocks(self, memory_bytes: int | None) -> int:
-        block_bytes = BLOCK_SIZE * self._runner.plan.kv_bytes_per_token
-        if memory_bytes is not None:
-            return memory_bytes // block_bytes
-        one = blocks_for(self.manifest.max_seq_len)
-        available = available_bytes()
-        if available is None:
-            return self._max_num_seqs * one
-        # One sequence must fit in any case: memory is taken as it is used, and few reach their full length.
-        return max(one, min(self._max_num_seqs * one, int(available * SHARE_OF_MEMORY) // block_bytes))
-
     def add(
         self, prompt: Many[int], params: SamplingParams, stop_ids: frozenset[int], *, cache_salt: str = ""
     ) -> Sequence:
@@ -105,7 +97,7 @@ class Engine:
         Raises:
             RequestError: a prompt that is empty, too long, holds a foreign token, or needs more cache than there is.
         """
-        self._check_prompt(prompt, self.manifest.max_prompt_len)
+        check_prompt(prompt, self.manifest.max_prompt_len, self.config.vocab_size)
         limit = self.manifest.max_seq_len
         max_len = limit if params.max_tokens is None else min(len(prompt) + params.max_tokens, limit)
         stops = frozenset(params.stop_token_ids or ()) | (frozenset() if params.ignore_eos else stop_ids)
@@ -137,24 +129,6 @@ class Engine:
             rules=self._sampler.rules(params, prompt, stop_ids),
             prompt_logprobs=[] if params.prompt_logprobs is None else [None],
         )
-
-    def _check_prompt(self, prompt: Many[int], limit: int) -> None:
-        if not isinstance(prompt, Many) or isinstance(prompt, str | bytes):
-            raise RequestError(f"A prompt is of type {type(prompt).__name__}; give a text, or a list of token ids.")
-        if not prompt:
-            raise RequestError("The prompt is empty; give at least one token.")
-        if len(prompt) > limit:
-            raise RequestError(
-                f"The prompt has {len(prompt)} tokens and this artifact takes {limit}; shorten it, or compile the "
-                "model with a longer frontend.shape.input_ids."
-            )
-        for position, token in enumerate(prompt):
-            if isinstance(token, bool) or not isinstance(token, int | np.integer):
-                raise RequestError(f"Prompt token {position} is {token!r}; token ids are integers.")
-            if not 0 <= token < self.config.vocab_size:
-                raise RequestError(
-                    f"Prompt token {position} is {token}, outside the vocabulary of {self.config.vocab_size}."
-                )
 
     def prepare_grammars(self) -> None:
         """Make what grammars need of the vocabulary, most of a second's work; else the first grammar does."""
@@ -189,7 +163,7 @@ class Engine:
         work = self._scheduler.schedule()
         if not work:
             return []
-        logits = self._runner.forward(make_batch(work, tile_tokens(self._runner.plan.local.q_per_kv)), self.cache)
+        logits = self._forward(work)
         self._sampler.begin(logits, [item.sequence for item in work for _ in range(item.outputs)])
         gained, row = [], 0
         for item in work:
@@ -198,6 +172,12 @@ class Engine:
             row += item.outputs
         self._scheduler.pace.take(sum(item.rows for item in work), time.perf_counter() - began)
         return gained
+
+    def _forward(self, work: Many[Work]) -> NDArray[np.float32]:
+        """A step's logits, on all ranks together."""
+        parts = [item.part for item in work]
+        self._others.tell(parts)
+        return self._runner.forward(make_batch(parts, self._tile_tokens), self.cache)
 
     def _extend(self, item: Work, row: int) -> bool:
         """Take in a sequence's part of a step, whose logits start at `row`; whether it gained tokens."""
@@ -263,7 +243,7 @@ class Engine:
         Raises:
             RequestError: as `logits`, when the first piece is asked for.
         """
-        self._check_prompt(token_ids, self.manifest.max_seq_len)
+        check_prompt(token_ids, self.manifest.max_seq_len, self.config.vocab_size)
         wanted = len(token_ids) if last is None else last
         sequence = self._sequence(token_ids, len(token_ids), SamplingParams(), frozenset(), "")
         if blocks_for(len(token_ids)) > self._pool.free:
@@ -272,8 +252,7 @@ class Engine:
         try:
             while count := min(sequence.pending, self._max_rows):
                 outputs = min(max(wanted - (sequence.pending - count), 0), count)
-                batch = make_batch([Work(sequence, count, outputs)], tile_tokens(self._runner.plan.local.q_per_kv))
-                logits = self._runner.forward(batch, self.cache)
+                logits = self._forward([Work(sequence, count, outputs)])
                 sequence.computed += count
                 if outputs:
                     yield logits

@@ -16,11 +16,15 @@ from typing import cast
 import msgspec
 
 from ilmari.engine.frames import FrameReader, frame
-from ilmari.engine.messages import Failed, FromEngine, Ready, Start, Step
-from ilmari.engine.options import EngineOptions
+from ilmari.engine.messages import Failed, FromEngine, Lost, Ready, Start, Step
+from ilmari.engine.options import EngineOptions, Placement
 from ilmari.errors import IlmariError
+from ilmari.settings import mpi_descriptors
 
-_ERRORS = {kind.__name__: kind for kind in IlmariError.__subclasses__()}
+COMMAND = (sys.executable, "-P", "-m", "ilmari.engine.process")
+"""Starts an engine; the number of a socket is to follow."""
+
+ERRORS = {kind.__name__: kind for kind in IlmariError.__subclasses__()}
 _STDERR = 2
 _LAST_WORDS = 1.0  # seconds from the end of the connection to that of the process, if it is not to be killed
 
@@ -33,7 +37,7 @@ class EngineProcess(asyncio.Protocol):
     """A child process and the socket to it; when one ends, so does the other.
 
     What it sends is read at once and handed on, so it never waits for slow readers. `received` counts its steps;
-    `ended` is set as soon as nothing more can come.
+    `last_words` is why it ends, if it says so; `ended` is set as soon as nothing more can come.
     """
 
     _process: Process
@@ -44,11 +48,14 @@ class EngineProcess(asyncio.Protocol):
         self._on_step = on_step
         self._frames: FrameReader[FromEngine] = FrameReader(FromEngine)
         self._answer: asyncio.Future[Ready | Failed | None] = asyncio.get_running_loop().create_future()
+        self.last_words = ""
         self.ended = asyncio.Event()
         self.received = 0
 
     @classmethod
-    async def start(cls, folder: Path, options: EngineOptions, on_step: Callable[[Step], None]) -> EngineProcess:
+    async def start(
+        cls, folder: Path, options: EngineOptions, placement: Placement, on_step: Callable[[Step], None]
+    ) -> EngineProcess:
         """Start a process and wait until it has loaded the artifact in `folder`.
 
         Raises:
@@ -61,8 +68,8 @@ class EngineProcess(asyncio.Protocol):
         try:
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", "ilmari.engine.process", str(theirs.fileno())),
-                    pass_fds=[theirs.fileno()],
+                    *(*COMMAND, str(theirs.fileno())),
+                    pass_fds=[theirs.fileno(), *mpi_descriptors()],
                     stdin=subprocess.DEVNULL,
                     stdout=_STDERR,
                     start_new_session=True,  # Ctrl-C is the front end's
@@ -72,7 +79,7 @@ class EngineProcess(asyncio.Protocol):
             raise
         await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
         try:
-            self.send(Start(os.fsencode(folder), options))
+            self.send(Start(os.fsencode(folder.resolve()), options, placement))
             answer = await self._answer
         except BaseException:
             self.kill()
@@ -82,8 +89,9 @@ class EngineProcess(asyncio.Protocol):
             return self
         code = await self.wait()
         if answer is None:
-            raise EngineDead(f"The engine's process ended with exit code {code} before it was ready.")
-        raise _ERRORS[answer.kind](answer.error)
+            words = self.last_words or f"The engine's process ended with exit code {code} before it was ready."
+            raise EngineDead(words)
+        raise ERRORS[answer.kind](answer.error)
 
     @property
     def pid(self) -> int:
@@ -122,10 +130,12 @@ class EngineProcess(asyncio.Protocol):
             if isinstance(message, Step):
                 self.received += 1
                 self._on_step(message)
-                continue
-            self._answer.set_result(message)
-            if isinstance(message, Ready):
-                self._on_step(Step([], message.stats))
+            elif isinstance(message, Lost):
+                self.last_words = message.error
+            elif isinstance(message, Ready | Failed):
+                self._answer.set_result(message)
+                if isinstance(message, Ready):
+                    self._on_step(Step([], message.stats))
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Part of `asyncio.Protocol`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ilmari.artifact.manifest import Manifest
+from ilmari.engine.memory import available_bytes
 from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
 from ilmari.kernels.library import aligned_zeros, tensor
 from ilmari.kernels.plan import Plan
@@ -12,9 +14,27 @@ if TYPE_CHECKING:
     import tvm_ffi
 
 
+SHARE_OF_MEMORY = 0.5
+"""Of what is available, for the KV caches of a machine by default."""
+
+
 def blocks_for(tokens: int) -> int:
     """Blocks that hold `tokens` tokens."""
     return -(-tokens // BLOCK_SIZE)
+
+
+def cache_blocks(manifest: Manifest, max_num_seqs: int, memory_bytes: int | None, ranks_here: int) -> int:
+    """How many blocks a rank has room for in `memory_bytes`; None: what so many sequences need at full length, at most
+    its share, as one of `ranks_here` on this machine, of half the memory available."""
+    block_bytes = BLOCK_SIZE * manifest.plan.kv_bytes_per_token
+    if memory_bytes is not None:
+        return memory_bytes // block_bytes
+    one = blocks_for(manifest.max_seq_len)
+    available = available_bytes()
+    if available is None:
+        return max_num_seqs * one
+    # One sequence must fit in any case: memory is taken as it is used, and few reach their full length.
+    return max(one, min(max_num_seqs * one, int(available * SHARE_OF_MEMORY / ranks_here) // block_bytes))
 
 
 class KvCache:

@@ -1,4 +1,4 @@
-"""The Python interface: text in, text out, in this process."""
+"""The Python interface: text in, text out."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilmari.artifact.artifact import TOKENIZER, Artifact
-from ilmari.engine.engine import Engine
-from ilmari.engine.options import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS
+from ilmari.engine.opening import open_engine
+from ilmari.engine.options import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, EngineOptions, Placement
 from ilmari.engine.output import RequestOutput
 from ilmari.engine.request import Request
 from ilmari.engine.sampling_params import SamplingParams
@@ -38,24 +38,33 @@ class LLM:
         max_num_seqs: int = MAX_NUM_SEQS,
         max_num_batched_tokens: int = MAX_NUM_BATCHED_TOKENS,
         kv_cache_memory_bytes: int | None = None,
+        devices: str | None = None,
+        hosts: str | None = None,
     ) -> None:
-        """Load the artifact in folder `model`; the limits are those of `Engine`.
+        """Load the artifact in folder `model`; the limits are those of `Engine`, the others those of `Placement`.
+
+        An artifact of several ranks (`tp`) gets a process for each. Where MPI has started this process as one of them
+        already, rank 0 goes on with the model, and in the others this call ends the process when rank 0 is done.
 
         Raises:
             ArtifactError: the folder is no artifact, or not as it was written.
             TargetError: it was compiled for another CPU.
+            GroupError: its ranks cannot be started.
         """
-        artifact = Artifact.load(Path(model))
+        artifact = Artifact.open(Path(model))
+        self.engine = open_engine(
+            artifact,
+            EngineOptions(
+                max_num_seqs=max_num_seqs,
+                max_num_batched_tokens=max_num_batched_tokens,
+                kv_cache_memory_bytes=kv_cache_memory_bytes,
+            ),
+            Placement(devices=devices, hosts=hosts),
+        )
         self.manifest = artifact.manifest
         self.tokenizer = Tokenizer.load(artifact.folder / TOKENIZER)
         self.chat_template = ChatTemplate.load(
             artifact.folder / TOKENIZER, self.tokenizer.bos_token, self.tokenizer.eos_token
-        )
-        self.engine = Engine(
-            artifact,
-            max_num_seqs=max_num_seqs,
-            max_num_batched_tokens=max_num_batched_tokens,
-            kv_cache_memory_bytes=kv_cache_memory_bytes,
         )
         self._requests: dict[int, Request] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ilmari.engine.logprobs import TokenLogprob
-from ilmari.engine.options import EngineOptions
+from ilmari.engine.options import EngineOptions, Placement
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.engine.sequence import FinishReason
 
@@ -15,6 +15,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
 
     folder: bytes
     options: EngineOptions
+    placement: Placement = Placement()
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
@@ -30,6 +31,22 @@ class Finish(msgspec.Struct, frozen=True, tag=True):
     """End a request now, wherever it is: its text reached a stop string, or nobody waits for it any more."""
 
     request_id: str
+
+
+class Score(msgspec.Struct, frozen=True, tag=True):
+    """Compute the logits of a sequence, as `Engine.stream_logits`; while it lasts nothing else is computed."""
+
+    token_ids: list[int]
+    last: int | None = None
+
+
+class Logits(msgspec.Struct, frozen=True, tag=True):
+    """Whole rows of the logits that were asked for, float32 as bytes; `step`: a step's last ones. None: there are no
+    more, and `error` says why there were none."""
+
+    rows: bytes | None
+    step: bool = False
+    error: str | None = None
 
 
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -106,5 +123,11 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     error: str
 
 
-ToEngine = Start | Submit | Finish
-FromEngine = Ready | Failed | Step
+class Lost(msgspec.Struct, frozen=True, tag=True):
+    """The engine's last words: which of its ranks is gone."""
+
+    error: str
+
+
+ToEngine = Start | Submit | Finish | Score
+FromEngine = Ready | Failed | Step | Logits | Lost

@@ -24,3 +24,14 @@ class EngineOptions:
     def given(self) -> dict[str, Any]:
         """The limits that are not left at their defaults, as keyword arguments of `Engine`."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where the ranks of an artifact run; by default on even parts of this machine's CPUs.
+
+    devices: as `parallel.devices` reads them; hosts: names with commas between, this machine's first.
+    """
+
+    devices: str | None = None
+    hosts: str | None = None

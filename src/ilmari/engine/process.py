@@ -1,4 +1,8 @@
-"""The engine's process: `python -m ilmari.engine.process FD`, FD being one end of a socket to the front end."""
+"""The engine's process: `python -m ilmari.engine.process FD`, FD being one end of a socket to the front end.
+
+Where a model has several ranks, this process starts them, each as `python -m ilmari.engine.process PATH`, and rank 0
+gets the socket from there (see `launcher`).
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,28 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from ilmari.artifact.artifact import TOKENIZER, Artifact
 from ilmari.engine.engine import Engine
 from ilmari.engine.frames import FrameReader, frame
-from ilmari.engine.messages import Failed, Finish, Ready, Start, Step, Submit, ToEngine
+from ilmari.engine.launcher import launch, receive_front_end
+from ilmari.engine.messages import Failed, Finish, FromEngine, Lost, Ready, Score, Start, Step, Submit, ToEngine
+from ilmari.engine.ranks import USER_ERROR, form
+from ilmari.engine.scoring import score
 from ilmari.engine.worker import Worker
 from ilmari.errors import IlmariError
 from ilmari.model.tokenizer import Tokenizer
+from ilmari.parallel.member import Member
+from ilmari.parallel.parent import die_with_parent
+from ilmari.settings import mpi_world
 
-USER_ERROR = 2
 _CHUNK = 1 << 16
+_LAST_WORDS = 1.0  # seconds that another message may take
+_TO_BE_READ = 0.2
 
 
 class Inbox:
@@ -30,6 +43,7 @@ class Inbox:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._messages: queue.SimpleQueue[ToEngine] = queue.SimpleQueue()
+        self.at_end: Callable[[], None] = lambda: None
         threading.Thread(target=self._read, daemon=True).start()
 
     def get(self) -> ToEngine:
@@ -57,32 +71,100 @@ class Inbox:
         except Exception:
             traceback.print_exc()
         finally:
+            self.at_end()
             os._exit(code)  # at once: nobody waits for the step that may be running
+
+
+class Outbox:
+    """Messages to the front end, which always reads, so sending waits only while it is stopped."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, message: FromEngine) -> None:
+        """Send one, after any that another thread is sending."""
+        with self._lock:
+            self._connection.sendall(frame(message))
+
+    def send_last(self, words: str) -> None:
+        """Say why the engine ends, if that can still be said."""
+        if self._lock.acquire(timeout=_LAST_WORDS):
+            with contextlib.suppress(OSError):
+                self._connection.sendall(frame(Lost(words)))
+                self._connection.shutdown(socket.SHUT_WR)
+            # What the front end has sent meanwhile is still read, or it would see a broken connection and no words.
+            time.sleep(_TO_BE_READ)
 
 
 def main() -> None:
     """Load the artifact that the first message names, then serve until the front end is gone."""
     for interruption in (signal.SIGINT, signal.SIGTERM):
         signal.signal(interruption, signal.SIG_IGN)  # the front end is told too, and may let replies end first
-    connection = socket.socket(fileno=int(sys.argv[1]))
-    inbox = Inbox(connection)
+    if not sys.argv[1].isdecimal():
+        connection, start = _as_rank(sys.argv[1])
+    else:
+        connection = socket.socket(fileno=int(sys.argv[1]))
+        start = _first_message(connection)
+        try:
+            ranks = Artifact.open(Path(os.fsdecode(start.folder))).manifest.tp
+            if ranks > 1 and not mpi_world():
+                sys.exit(launch(connection, frame(start), ranks, start.placement.hosts))
+        except IlmariError as error:
+            _refuse(Outbox(connection), error)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        _serve(connection, inbox)
+        _serve(start, Inbox(connection), Outbox(connection))
 
 
-def _serve(connection: socket.socket, inbox: Inbox) -> None:
-    start = inbox.get()
-    assert isinstance(start, Start)
+def _first_message(connection: socket.socket) -> Start:
+    frames: FrameReader[Start] = FrameReader(Start)
+    while data := connection.recv(_CHUNK):
+        for message in frames.feed(data):
+            return message
+    sys.exit(0)  # the front end is gone already
+
+
+def _as_rank(path: str) -> tuple[socket.socket, Start]:
+    """On rank 0 the socket to the front end and its first message; other ranks do what rank 0 tells them, and end."""
+    die_with_parent()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # from MPI's launcher when another rank ends
+    rank, size = mpi_world() or (0, 1)
+    if rank:
+        try:
+            form(size)
+        except IlmariError as error:
+            print(f"error: {Member.self(rank)}: {error}", file=sys.stderr)
+            sys.exit(USER_ERROR)
+    connection, launcher, start = receive_front_end(path)
+    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
+    (message,) = FrameReader[Start](Start).feed(start)
+    return connection, message
+
+
+def _end_with(launcher: socket.socket) -> None:
+    launcher.recv(1)
+    os._exit(1)
+
+
+def _refuse(outbox: Outbox, error: IlmariError) -> None:
+    sentence = str(error).encode(errors="backslashreplace").decode()  # a path may be no Unicode
+    outbox.send(Failed(type(error).__name__, sentence))
+    sys.exit(USER_ERROR)
+
+
+def _serve(start: Start, inbox: Inbox, outbox: Outbox) -> None:
+    folder = Path(os.fsdecode(start.folder))
     try:
-        artifact = Artifact.load(Path(os.fsdecode(start.folder)))
+        manifest = Artifact.open(folder).manifest
+        group = form(manifest.tp, start.placement.devices, outbox.send_last)
+        inbox.at_end = group.abandon
+        artifact = Artifact.load(folder, group.rank)
         tokenizer = Tokenizer.load(artifact.folder / TOKENIZER)
-        engine = Engine(artifact, throughput=artifact.manifest.throughput, **start.options.given)
+        engine = Engine(artifact, throughput=manifest.throughput, group=group, **start.options.given)
     except IlmariError as error:
-        sentence = str(error).encode(errors="backslashreplace").decode()  # a path may be no Unicode
-        connection.sendall(frame(Failed(type(error).__name__, sentence)))
-        sys.exit(USER_ERROR)
+        _refuse(outbox, error)
     engine.prepare_grammars()
-    connection.sendall(frame(Ready(engine.stats())))
+    outbox.send(Ready(engine.stats()))
     worker = Worker(engine, tokenizer.stop_token_ids)
     while True:
         deltas = []
@@ -92,10 +174,12 @@ def _serve(connection: socket.socket, inbox: Inbox) -> None:
                     deltas += worker.submit(message)
                 case Finish():
                     worker.finish(message.request_id)
+                case Score():
+                    for answer in score(engine, message):
+                        outbox.send(answer)
         if engine.has_work:
             deltas += worker.step()
-        # The front end always reads, so this waits only while it is stopped.
-        connection.sendall(frame(Step(deltas, engine.stats())))
+        outbox.send(Step(deltas, engine.stats()))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,10 @@ class Group(Protocol):
     def size(self) -> int:
         """How many ranks there are."""
 
+    @property
+    def local_size(self) -> int:
+        """How many of them are on this machine."""
+
     def all_reduce(self, array: NDArray[np.float32]) -> None:
         """Replace a contiguous array by its sum over the ranks, with the same bits on each."""
 
@@ -34,10 +38,14 @@ class Group(Protocol):
     def broadcast(self, data: bytes | None) -> bytes:
         """Rank 0's `data`, for every rank; the others give None."""
 
+    def abandon(self) -> None:
+        """Have the other ranks end at once, wherever they are."""
+
 
 class _Alone:
     rank = 0
     size = 1
+    local_size = 1
 
     def all_reduce(self, array: NDArray[np.float32]) -> None:
         pass
@@ -48,6 +56,9 @@ class _Alone:
     def broadcast(self, data: bytes | None) -> bytes:
         assert data is not None
         return data
+
+    def abandon(self) -> None:
+        pass
 
 
 ALONE: Group = _Alone()

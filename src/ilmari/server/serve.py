@@ -13,8 +13,8 @@ from pathlib import Path
 
 import uvicorn
 
-from ilmari.engine.client import EngineClient, EngineDead
-from ilmari.engine.options import MAX_NUM_SEQS, EngineOptions
+from ilmari.engine.client import DEFAULT_PLACEMENT, EngineClient, EngineDead
+from ilmari.engine.options import MAX_NUM_SEQS, EngineOptions, Placement
 from ilmari.errors import ArtifactError, ConfigError
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.model.chat import ChatTemplate
@@ -29,7 +29,7 @@ from ilmari.server.served_model import Models, ServedModel
 class ModelOptions:
     """One model to serve; no names: its artifact's. None and "auto" are what the artifact says.
 
-    chat_template: a file to use in place of the artifact's.
+    chat_template: a file to use in place of the artifact's. placement: of its ranks.
     """
 
     folder: Path
@@ -37,6 +37,7 @@ class ModelOptions:
     max_model_len: int | None = None
     kv_cache_dtype: str = "auto"
     chat_template: Path | None = None
+    placement: Placement = DEFAULT_PLACEMENT
 
 
 def serve(options: ServerOptions, models: Sequence[ModelOptions], engine: EngineOptions) -> None:
@@ -97,7 +98,7 @@ class _Server(Server):
 
 
 def _served(model: ModelOptions, engine: EngineOptions) -> dict[str, ServedModel]:
-    client = EngineClient(model.folder, engine)
+    client = EngineClient(model.folder, engine, model.placement)
     manifest = client.manifest
     dtype = SCHEMES[manifest.scheme].kv_cache
     if model.kv_cache_dtype not in ("auto", dtype):

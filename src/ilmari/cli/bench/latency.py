@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ilmari.cli.bench.output import REACHED, Rounds, threads_of
-from ilmari.cli.options import ArtifactOption, JsonFlag, Threads
+from ilmari.cli.options import ArtifactOption, Devices, Hosts, JsonFlag, Threads
 from ilmari.cli.output import print_json, print_table
 
 INPUT_LEN = 512
@@ -21,6 +21,9 @@ FIGURES = {
     "decode_tok_s": "decode, tokens/s",
     "prefill_fraction": "prefill, of the ceiling",
     "decode_fraction": "decode, of the ceiling",
+    "all_reduce_ms": "sums over ranks of a decode step, ms",
+    "all_reduce_fraction": "sums over ranks, of decode",
+    "prefill_all_reduce_fraction": "sums over ranks, of prefill",
     "read_gb_s": "read bandwidth, GB/s",
     "int8_gmac_s": "int8 peak, 10^9 multiply-adds/s",
     "int16_gmac_s": "int16 peak, 10^9 multiply-adds/s",
@@ -37,10 +40,12 @@ def latency_command(
     rounds: Rounds = ROUNDS,
     profile: Annotated[bool, typer.Option("--profile", help="Show where the time goes, kernel by kernel.")] = False,
     threads: Threads = None,
+    devices: Devices = None,
+    hosts: Hosts = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Time prompts and answers beside the machine's ceilings."""
-    from ilmari.settings import set_num_threads
+    from ilmari.settings import mpi_world, set_num_threads
 
     set_num_threads(threads)
 
@@ -50,10 +55,17 @@ def latency_command(
     from ilmari.bench.profile import profile as profile_of
     from ilmari.bench.workload import Workload
     from ilmari.cli.progress import progress
+    from ilmari.engine.launcher import run_again_as_ranks
+    from ilmari.engine.ranks import form
 
-    artifact = Artifact.load(model)
+    ranks = Artifact.open(model).manifest.tp
+    if ranks > 1 and not mpi_world():
+        run_again_as_ranks(ranks, hosts)
+    group = form(ranks, devices)
+    artifact = Artifact.load(model, group.rank)
+    workload = Workload(batch, input_len, output_len)
     with progress(live=False) as report:
-        measured = measure(artifact, Workload(batch, input_len, output_len), rounds, report, profile=profile)
+        measured = measure(artifact, workload, rounds, report, profile=profile, group=group)
     result = {
         **measured.fields(best=True),
         "median": measured.fields(best=False),
@@ -62,6 +74,7 @@ def latency_command(
         "output_len": output_len,
         "rounds": rounds,
         "model": artifact.manifest.name,
+        "tp": ranks,
         **provenance(),
     }
     if profile:

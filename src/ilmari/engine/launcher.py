@@ -1,0 +1,161 @@
+"""The engine's process where a model has several ranks: it starts them with MPI's own launcher, and ends with them.
+
+Rank 0 is handed the socket to the front end, which so talks to one engine as always. A line of supervision runs down
+from there: the front end's end is rank 0's, this process's end is the launcher's and rank 0's, and a rank's end is
+everybody's (`parallel.heart`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+from pathlib import Path
+from typing import IO, NoReturn
+
+from ilmari.errors import ConfigError, GroupError
+from ilmari.parallel import nurse, wire
+from ilmari.parallel.mpi import no_mpi
+from ilmari.parallel.parent import die_with_parent
+from ilmari.settings import without_mpi_world
+
+_OF_THE_LAUNCHER = (b"[mpiexec@", b"[proxy:")
+
+_RANK = (sys.executable, "-P", "-m", "ilmari.engine.process")
+
+_HYDRA = (b"HYDRA", b"Intel(R) MPI")
+"""What the launcher of MPICH and of Intel MPI calls itself."""
+
+GRACE = 0.5  # seconds from rank 0's end to that of the launcher, which else is killed
+
+
+def launch(front_end: socket.socket, start: bytes, ranks: int, hosts: str | None) -> int:
+    """Start the ranks and give rank 0 the socket and the first message; wait for their end: the exit code.
+
+    hosts: names with commas between, this machine's first; None: all ranks are here.
+
+    Raises:
+        GroupError: MPI's launcher is missing.
+        ConfigError: the hosts are no such list.
+    """
+    command = _mpiexec(ranks, hosts)
+    with tempfile.TemporaryDirectory(prefix="ilmari-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        path = Path(folder) / "rank0"
+        listener.bind(str(path))
+        listener.listen()
+        with subprocess.Popen(
+            [*command, *(sys.executable, "-I", "-S", nurse.__file__), *_RANK, str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # where some say at length that a process ended; the ranks say it on stderr
+            stderr=subprocess.PIPE,
+            env=_environment(hosts),
+            process_group=0,
+            preexec_fn=die_with_parent,
+        ) as mpiexec:
+            started = threading.Event()
+            relay = threading.Thread(target=_pass_on, args=(mpiexec.stderr, started), daemon=True)
+            relay.start()
+            try:
+                with _accept(listener, mpiexec.pid) as rank0:
+                    started.set()
+                    socket.send_fds(rank0, [b"."], [front_end.fileno()])
+                    wire.send(rank0, start)
+                    front_end.close()
+                    rank0.recv(1)  # its end
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return mpiexec.wait(GRACE)
+            except OSError:  # rank 0 ended before it could take anything
+                pass
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(mpiexec.pid, signal.SIGKILL)
+                relay.join(GRACE)
+            return mpiexec.wait()
+
+
+def run_again_as_ranks(ranks: int, hosts: str | None) -> NoReturn:
+    """Become MPI's launcher of this same command, as so many ranks.
+
+    Raises:
+        ConfigError, GroupError: as `launch`.
+    """
+    command = [*_mpiexec(ranks, hosts), sys.executable, "-P", "-m", "ilmari", *sys.argv[1:]]
+    os.execve(command[0], command, _environment(hosts))
+
+
+def receive_front_end(path: str) -> tuple[socket.socket, socket.socket, bytes]:
+    """Rank 0's side: the socket to the front end, the one to the launcher's process, and the first message."""
+    launcher = socket.socket(socket.AF_UNIX)
+    launcher.connect(path)
+    _, descriptors, _, _ = socket.recv_fds(launcher, 1, 1)
+    start = wire.receive(launcher)
+    assert start is not None
+    return socket.socket(fileno=descriptors[0]), launcher, start
+
+
+def _pass_on(stderr: IO[bytes], started: threading.Event) -> None:
+    """Write what comes to our own stderr, but not what the launcher says when ranks end of which they have told."""
+    for line in stderr:
+        if not (started.is_set() and line.startswith(_OF_THE_LAUNCHER)):
+            os.write(sys.stderr.fileno(), line)
+
+
+def _accept(listener: socket.socket, launcher: int) -> socket.socket:
+    """The connection of rank 0, unless the launcher ends first."""
+    ended = os.pidfd_open(launcher)
+    try:
+        ready, _, _ = select.select([listener.fileno(), ended], [], [])
+    finally:
+        os.close(ended)
+    if listener.fileno() not in ready:
+        raise ConnectionError
+    return listener.accept()[0]
+
+
+def _mpiexec(ranks: int, hosts: str | None) -> list[str]:
+    if importlib.util.find_spec("mpi4py") is None:
+        raise GroupError(no_mpi(ranks))
+    beside = Path(sysconfig.get_path("scripts")) / "mpiexec"
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if found is None:
+        raise GroupError(
+            f"This artifact runs on {ranks} ranks over MPI, and there is no mpiexec; `pip install 'ilmari[mpi]'`, or "
+            "start the command with the mpiexec or srun of this site."
+        )
+    version = subprocess.run([found, "--version"], capture_output=True, check=False).stdout
+    if any(name in version for name in _HYDRA):
+        # The ranks make an end themselves when one is lost, and say first which one.
+        return [found, "-disable-auto-cleanup", *_placed(ranks, hosts), "-n", str(ranks)]
+    if hosts is not None:
+        raise ConfigError(f"--hosts needs the mpiexec of MPICH or Intel MPI; start the command with {found} itself.")
+    return [found, "-n", str(ranks)]
+
+
+def _placed(ranks: int, hosts: str | None) -> list[str]:
+    """The options by which Hydra puts equal numbers of ranks on hosts."""
+    if hosts is None:
+        return []
+    names = [name.strip() for name in hosts.split(",")]
+    if not all(names) or ranks % len(names):
+        raise ConfigError(
+            f"--hosts is {hosts!r} and this artifact runs on {ranks} ranks; give names with commas between, of as many "
+            "hosts as divide that number, this machine's first."
+        )
+    return ["-hosts", ",".join(f"{name}:{ranks // len(names)}" for name in names)]
+
+
+def _environment(hosts: str | None) -> dict[str, str]:
+    environment = without_mpi_world()
+    if hosts is not None:
+        # ssh is to ask for no password, and to give up on a host that does not answer.
+        environment.setdefault("HYDRA_LAUNCHER_EXTRA_ARGS", "-o BatchMode=yes -o ConnectTimeout=5")
+    return environment

@@ -1,0 +1,214 @@
+"""Ranks as processes: the same answers as one rank, from every way to start them, and nothing left of them."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import CompileTiny
+from marked import Mark
+from needs_mpi import mpiexec, needs_mpi
+
+from ilmari import LLM, SamplingParams
+from ilmari.engine.client import EngineClient, EngineDead
+from ilmari.engine.options import EngineOptions
+from ilmari.errors import ConfigError, RequestError
+
+pytestmark = needs_mpi
+
+HERE = Path(__file__).parent
+PROMPTS = [[1, 5, 9], [1, 70, 104, 7, 20, 33]]
+GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True, logprobs=2)
+
+WITHIN = 10.0
+"""Seconds from a rank's end to that of all others."""
+
+
+@pytest.fixture(scope="module")
+def shared_by_two(compile_tiny: CompileTiny) -> Path:
+    return compile_tiny("w8a16", tp=2)
+
+
+@pytest.fixture(scope="module")
+def alone(compile_tiny: CompileTiny) -> LLM:
+    return LLM(compile_tiny("w8a16"))
+
+
+def test_two_processes_answer_as_one(shared_by_two: Path, alone: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = Mark()
+    for name, value in mark.environment.items():
+        monkeypatch.setenv(name, value)
+    mine = os.getpid()
+    llm = LLM(shared_by_two, kv_cache_memory_bytes=1 << 16)
+    for want, got in zip(alone.generate(PROMPTS, GREEDY), llm.generate(PROMPTS, GREEDY), strict=True):
+        assert got.outputs[0].token_ids == want.outputs[0].token_ids
+        assert len(got.outputs[0].logprobs or ()) == 24
+    want_logits = alone.logits(PROMPTS[1])
+    assert np.abs(llm.logits(PROMPTS[1]) - want_logits).max() < 2e-3 * np.ptp(want_logits)
+    assert llm.engine.logits(PROMPTS[1], last=2).shape == (2, want_logits.shape[1])
+
+    with pytest.raises(RequestError, match="is empty"):
+        llm.generate([[]])
+    with pytest.raises(RequestError, match="KV blocks"):
+        llm.generate([1] * 128, SamplingParams(max_tokens=4096))
+    streamed = llm.stream(PROMPTS[0], GREEDY)
+    next(streamed)
+    streamed.close()
+    assert (
+        llm.generate([PROMPTS[0]], GREEDY)[0].outputs[0].token_ids
+        == alone.generate([PROMPTS[0]], GREEDY)[0].outputs[0].token_ids
+    )
+    assert set(mark.ranks()) == {0, 1}
+    llm.engine.close()
+    assert set(mark.processes()) <= {mine}
+
+
+def ilmari(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "ilmari", *arguments]
+
+
+def test_an_outer_mpiexec(shared_by_two: Path, alone: LLM) -> None:
+    command = ilmari("generate", "--model", str(shared_by_two), "--prompt-token-ids", "1,5,9", "--json")
+    options = ["--max-tokens", "24", "--temperature", "0", "--ignore-eos"]
+    done = subprocess.run([*mpiexec(2), *command, *options], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["token_ids"] == alone.generate([PROMPTS[0]], GREEDY)[0].outputs[0].token_ids
+    assert done.stderr == ""
+
+
+def test_an_outer_mpiexec_of_another_size(shared_by_two: Path) -> None:
+    command = ilmari("generate", "--model", str(shared_by_two), "--prompt", "x")
+    done = subprocess.run([*mpiexec(3), *command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "started 3 ranks and this artifact runs on 2" in done.stderr
+
+
+def test_what_the_sums_cost(shared_by_two: Path) -> None:
+    command = ilmari("bench", "latency", "--model", str(shared_by_two), "--json", "--profile")
+    options = ["--input-len", "16", "--output-len", "4", "--rounds", "1"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["tp"] == 2
+    assert 0 < result["all_reduce_fraction"] < 1
+    assert 0 < result["prefill_all_reduce_fraction"] < 1
+    assert result["all_reduce_ms"] == pytest.approx(result["tpot_ms"] * result["all_reduce_fraction"], rel=0.5)
+    kernels = {row["kernel"]: row["calls"] for row in result["profile"]["decode"]["kernels"]}
+    assert kernels["all_reduce"] == 5  # after the embedding, and twice in each of two layers
+
+
+def test_devices_that_are_not_there(shared_by_two: Path) -> None:
+    with pytest.raises(ConfigError, match="names 1 devices for 2 ranks"):
+        LLM(shared_by_two, devices="0")
+    with pytest.raises(ConfigError, match="choose among these"):
+        LLM(shared_by_two, devices="0,9")
+
+
+def start(artifact: Path, mark: Mark) -> tuple[subprocess.Popen[str], dict[int, int]]:
+    """A program that generates, and its ranks' processes."""
+    program = subprocess.Popen(
+        [sys.executable, str(HERE / "answering.py"), str(artifact)],
+        env=mark.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    assert json.loads(program.stdout.readline())
+    return program, mark.ranks()
+
+
+@pytest.mark.parametrize(("end", "rank"), [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGSTOP, 0)])
+def test_a_rank_that_ends_or_hangs(shared_by_two: Path, end: signal.Signals, rank: int) -> None:
+    mark = Mark()
+    program, ranks = start(shared_by_two, mark)
+    with program:
+        began = time.monotonic()
+        os.kill(ranks[rank], end)
+        words, errors = program.communicate(timeout=60)
+        mark.assert_gone(WITHIN - (time.monotonic() - began))
+    said = words if rank else errors
+    assert f"Rank {rank} on host " in said
+    assert f"process {ranks[rank]}" in said
+    assert words.count("\n") == 1
+    assert "Traceback" not in errors
+
+
+def test_a_server_s_engine_is_started_again(
+    shared_by_two: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mark = Mark()
+    for name, value in mark.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("ilmari.engine.client.FIRST_DELAY", 0.01)
+
+    async def tokens(client: EngineClient, name: str, params: SamplingParams) -> list[int]:
+        return [token async for delta in client.generate(name, PROMPTS[0], params) for token in delta.token_ids]
+
+    async def use() -> None:
+        client = EngineClient(shared_by_two, EngineOptions())
+        await client.start()
+        try:
+            async with asyncio.timeout(120):
+                want = await tokens(client, "before", GREEDY)
+                running = asyncio.create_task(tokens(client, "during", SamplingParams(max_tokens=250, ignore_eos=True)))
+                await asyncio.sleep(0.05)
+                os.kill(mark.ranks()[1], signal.SIGKILL)
+                with pytest.raises(EngineDead):
+                    await running
+                while client.state != "ready":
+                    await asyncio.sleep(0.05)
+                assert await tokens(client, "after", GREEDY) == want
+        finally:
+            await client.close()
+
+    asyncio.run(use())
+    assert "Rank 1 on host " in caplog.text
+
+
+@pytest.mark.parametrize("who", ["program", "launcher", "mpiexec"])
+def test_who_is_killed_above_the_ranks(shared_by_two: Path, who: str) -> None:
+    mark = Mark()
+    program, ranks = start(shared_by_two, mark)
+    with program:
+        above: dict[str, Callable[[], int]] = {
+            "program": lambda: program.pid,
+            "launcher": lambda: parent(parent(parent(parent(ranks[0])))),
+            "mpiexec": lambda: parent(parent(parent(ranks[0]))),
+        }
+        os.kill(above[who](), signal.SIGKILL)
+        mark.assert_gone(WITHIN)
+        program.communicate()
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_idle_ranks_rest(shared_by_two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = Mark()
+    for name, value in mark.environment.items():
+        monkeypatch.setenv(name, value)
+    llm: Any = LLM(shared_by_two)
+    llm.generate(PROMPTS, GREEDY)
+    ranks = mark.ranks()
+    before, began = {rank: cpu_seconds(pid) for rank, pid in ranks.items()}, time.monotonic()
+    time.sleep(3)
+    took = time.monotonic() - began
+    for rank, pid in ranks.items():
+        assert cpu_seconds(pid) - before[rank] < 0.02 * took, f"rank {rank}"
+    llm.engine.close()
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
