@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ilmari.cli.errors import run
-from ilmari.errors import ConfigError
+from ilmari.errors import ArtifactError, ConfigError
 from ilmari.server.options import HOST, ServerOptions
 
 PORT = 9000
@@ -27,12 +27,11 @@ def serve_command(
     ] = None,
 ) -> None:
     """Serve a model over OpenAI's API, as `ilmari serve` does with more options."""
-    from ilmari.artifact.artifact import Artifact
     from ilmari.engine.options import EngineOptions, Placement
     from ilmari.engine.ranks import follow_rank0
     from ilmari.server.serve import ModelOptions, serve
 
-    ranks = Artifact.open(model).manifest.tp
+    ranks = _ranks(model)
     follow_rank0(ranks)
     if llm_devices is not None:
         _check_devices(llm_devices)
@@ -46,6 +45,16 @@ def serve_command(
 @app.callback()
 def vastgenx() -> None:
     """The vendor's server command, done by ilmari on the CPU."""
+
+
+def _ranks(model: Path) -> int:
+    """How many ranks an artifact has; what is wrong with one that cannot be read is `serve`'s to say."""
+    from ilmari.artifact.artifact import Artifact
+
+    try:
+        return Artifact.open(model).manifest.tp
+    except ArtifactError:
+        return 1
 
 
 def _check_devices(text: str) -> None:
