@@ -26,10 +26,10 @@ class Pair:
     """A heart, what it says, and the other end of its socket."""
 
     def __init__(self) -> None:
-        ours, self.other = socket.socketpair()
+        self.ours, self.other = socket.socketpair()
         self.said: SimpleQueue[tuple[str, str]] = SimpleQueue()
         self.heart = Heart(
-            {ours: OTHER},
+            {self.ours: OTHER},
             NoGuard(),  # type: ignore[arg-type]
             lost=lambda who: self.said.put(("lost", who)),
             told=lambda why: self.said.put(("told", why)),
@@ -43,7 +43,9 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     made = Pair()
     yield made
     made.heart.stop()
+    made.heart._thread.join()
     made.other.close()
+    made.ours.close()
 
 
 def test_it_beats_and_blames_nobody_who_does(pair: Pair) -> None:

@@ -104,7 +104,8 @@ def serve_command(
     from ilmari.engine.ranks import follow_rank0
     from ilmari.server.serve import ModelOptions, serve
 
-    follow_rank0(Artifact.open(_split(model[0])[1]).manifest.tp)
+    if mpi_world():
+        follow_rank0(Artifact.open(_split(model[0])[1]).manifest.tp)
 
     keys = check_api_keys((*(api_key or ()), *(read_api_keys(api_key_file) if api_key_file else ())))
     options = ServerOptions(

@@ -10,7 +10,7 @@ import typer
 from ilmari.cli.errors import run
 from ilmari.cli.webui import PORT as WEBUI_PORT
 from ilmari.cli.webui import webui_command as ilmari_webui
-from ilmari.errors import ConfigError
+from ilmari.errors import ArtifactError, ConfigError
 from ilmari.server.options import HOST, ServerOptions
 
 PORT = 9000
@@ -29,12 +29,11 @@ def serve_command(
     ] = None,
 ) -> None:
     """Serve a model over OpenAI's API, as `ilmari serve` does with more options."""
-    from ilmari.artifact.artifact import Artifact
     from ilmari.engine.options import EngineOptions, Placement
     from ilmari.engine.ranks import follow_rank0
     from ilmari.server.serve import ModelOptions, serve
 
-    ranks = Artifact.open(model).manifest.tp
+    ranks = _ranks(model)
     follow_rank0(ranks)
     if llm_devices is not None:
         _check_devices(llm_devices)
@@ -62,6 +61,16 @@ def webui_command(
 @app.callback()
 def vastgenx() -> None:
     """The vendor's server command, done by ilmari on the CPU."""
+
+
+def _ranks(model: Path) -> int:
+    """How many ranks an artifact has; what is wrong with one that cannot be read is `serve`'s to say."""
+    from ilmari.artifact.artifact import Artifact
+
+    try:
+        return Artifact.open(model).manifest.tp
+    except ArtifactError:
+        return 1
 
 
 def _check_devices(text: str) -> None:

@@ -100,6 +100,8 @@ class Heart:
             data = connection.recv(_CHUNK)
         except BlockingIOError:
             return None
+        except ConnectionError:  # it ended with beats that it had not read
+            data = b""
         except OSError as error:
             reason = error.strerror
             return lambda: self._lost(f"{member}, cannot be reached ({reason}).")

@@ -54,11 +54,6 @@ class MpiGroup:
         self._heart = Heart({link.beats: link.member for link in self._links}, guard, self._lost, self._told)
         self._heart.start()
 
-    @property
-    def members(self) -> list[Member]:
-        """On rank 0 everybody, by rank."""
-        return [self.me, *(link.member for link in self._links)]
-
     def all_reduce(self, array: NDArray[np.float32]) -> None:
         """As `Group` says. Both ways to add two numbers, and every algorithm of MPI's that computes a sum once, give
         the same bits to all."""
