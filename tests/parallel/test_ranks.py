@@ -24,8 +24,9 @@ ONE_LAYER = 2e-6
 FLOATS = 1e-4
 # A rank rounds its part of a row to 16 bits by the part's own largest number, and not by that of the whole row.
 A16 = 4e-4
-# What differs in the last bit of a float may round to the next of 255 levels.
-A8 = 2e-2
+# What differs in the last bit of a float may round to the next of 255 levels, and so do others behind it: what is left
+# is a share of what 8 bits cost anyway, and a token may change places with a rival that is as near.
+A8 = 1e-2
 
 NTK = {"rope_scaling": {"type": "dynamic", "factor": 2.5}, "max_position": 64}
 TINY: dict[str, Any] = {"heads": 6, "kv_heads": 2, "vocab": 333}
@@ -64,7 +65,16 @@ def test_logits_and_text(
     prompts = [tokens(length, length) for length in (1, 16, 40, 100)]
     greedy = SamplingParams(temperature=0, max_tokens=64, ignore_eos=True)
     texts = [[output.outputs[0].token_ids for output in llm.generate(prompts, greedy)] for llm in (one, several)]
-    assert texts[0] == texts[1]
+    for text, prompt, other in zip(texts[0], prompts, texts[1], strict=True):
+        assert text == other or (tolerance == A8 and shortfall(one, prompt, text, other) < A8)
+
+
+def shortfall(llm: LLM, prompt: list[int], text: list[int], other: list[int]) -> float:
+    """How far below the best the other text's first different token is, as a share of the logits' range."""
+    at = next(place for place, (a, b) in enumerate(zip(text, other, strict=True)) if a != b)
+    row = llm.logits([*prompt, *text[:at]])[-1]
+    print(f"token {at} of {len(text)} differs; it is {(row.max() - row[other[at]]) / np.ptp(row):.1e} below the best")
+    return float((row.max() - row[other[at]]) / np.ptp(row))
 
 
 def tokens(count: int, seed: int) -> list[int]:
