@@ -16,6 +16,7 @@ from proxied import SECONDS, Proxy, Upstream, free_ports
 
 from ilmari.server.errors import TYPES
 from ilmari.server.limits import MAX_BODY_BYTES
+from ilmari.webui.page import page_files
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +72,17 @@ def test_events_come_one_by_one_and_a_client_that_leaves_is_noticed(proxy: Proxy
 
 
 def test_bodies_are_bounded_as_by_the_server(proxy: Proxy) -> None:
-    status, answer = proxy.ask("POST", "/", b"a" * MAX_BODY_BYTES)
+    status, answer = proxy.ask("POST", "/v1/completions", b"a" * MAX_BODY_BYTES)
     assert (status, answer["received"]) == (200, MAX_BODY_BYTES)
-    status, answer = proxy.ask("POST", "/", b"a" * (MAX_BODY_BYTES + 1))
+    status, answer = proxy.ask("POST", "/v1/completions", b"a" * (MAX_BODY_BYTES + 1))
     assert (status, answer["error"]["type"]) == (413, TYPES[413])
 
 
 def test_requests_have_ids_and_keys_go_through(proxy: Proxy, tmp_path: Path) -> None:
-    _, answer = proxy.ask("GET", "/", x_request_id="mine", authorization="Bearer key")
+    _, answer = proxy.ask("GET", "/v1/models", x_request_id="mine", authorization="Bearer key")
     assert answer["headers"]["x-request-id"] == "mine"
     assert answer["headers"]["authorization"] == "Bearer key"
-    _, answer = proxy.ask("GET", "/")
+    _, answer = proxy.ask("GET", "/v1/models")
     made = answer["headers"]["x-request-id"]
     assert re.fullmatch("[0-9a-f]{32}", made)
     assert [line.split()[1] for line in (tmp_path / "access.log").read_text().splitlines()] == ["mine", made]
@@ -91,7 +92,7 @@ def test_too_many_requests_are_refused(proxy: Proxy) -> None:
     connection = proxy.connect()
     statuses = []
     while 429 not in statuses and len(statuses) < 1000:
-        connection.request("GET", "/")
+        connection.request("GET", "/v1/models")
         with connection.getresponse() as response:
             statuses.append(response.status)
             body = response.read()
@@ -99,6 +100,15 @@ def test_too_many_requests_are_refused(proxy: Proxy) -> None:
     assert statuses[-1] == 429
     assert len(statuses) > 21  # one, and 20 at once
     assert json.loads(body)["error"]["type"] == TYPES[429]
+
+
+def test_the_page_comes_whole(proxy: Proxy) -> None:
+    connection = proxy.connect()
+    for file in page_files():
+        connection.request("GET", file.path)
+        with connection.getresponse() as response:
+            assert (response.status, json.loads(response.read())["received"]) == (200, file.path)
+    connection.close()
 
 
 def test_a_server_that_is_away(start_proxy: Callable[[int], Proxy]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 import signal
 import socket
 import ssl
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificate import make_certificate
 from commands import ILMARI, Result
 from fake_openai import OPTIONAL, TEMPLATE, FakeOpenAI
 from refusals import assert_one_error, ilmari_here
@@ -120,6 +120,15 @@ def test_an_interrupted_grid_goes_on(tmp_path: Path) -> None:
         assert_one_error(ilmari_here(*command[len(ILMARI) :], "--seed", "1"), "seed 0, not 1", "another --result-dir")
 
 
+def test_a_point_without_any_reply_is_not_done(tmp_path: Path) -> None:
+    flags = ("--input-len", "32", "--output-len", "4", "--max-concurrency", "1,2", "--num-prompts", "4", "--json")
+    with FakeOpenAI(faults=dict.fromkeys(range(5, 11), "drop")) as server:
+        result = bench(server, *flags, "--result-dir", str(tmp_path))
+        assert_one_error(result, "no reply came", "the connection ended", "give the command again")
+        assert len(json.loads((tmp_path / "result.json").read_text())["points"]) == 1
+        assert [point["completed"] for point in points(bench(server, *flags, "--result-dir", str(tmp_path)))] == [4, 4]
+
+
 def test_what_fails_is_counted_and_told() -> None:
     faults: dict[int, int | str] = {1: 429, 2: "drop", 3: "error", 5: 429}
     with FakeOpenAI(faults=faults) as server:
@@ -219,12 +228,7 @@ def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl command to make a certificate")
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*command, *files], check=True, capture_output=True, timeout=60)
+    certificate, key = make_certificate(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     with FakeOpenAI(certificate=context) as server:

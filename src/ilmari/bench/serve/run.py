@@ -23,6 +23,7 @@ from ilmari.bench.serve.prompts import Prompt, PromptFile, random_prompts
 from ilmari.bench.serve.reply import Reply
 from ilmari.bench.serve.results import Results
 from ilmari.bench.serve.target import Target
+from ilmari.errors import ServerError
 from ilmari.report import Report
 
 _STEP = "ask"
@@ -44,7 +45,7 @@ async def load_test(
     model: the one to ask, or None for the only one; `settings` gets its name.
 
     Raises:
-        ServerError: the server cannot be asked.
+        ServerError: the server cannot be asked, or answers nothing of a point.
         OutputError, DataError: the folder is not one for these results.
         RequestError: the URL is none, or prompts are to be shorter than they can be.
     """
@@ -65,6 +66,11 @@ async def load_test(
             # An earlier run may have begun this point: its prompts are in the server's prefix cache.
             rng = np.random.default_rng([settings.seed, done, *point.numbers])
             result = await measurement.of(point, rng)
+            if "skipped" not in result and not result["completed"]:
+                raise ServerError(
+                    f"{point.label}: no reply came ({next(iter(result['errors']))}); mend the server, and give the "
+                    "command again: it goes on with this point."
+                )
             results.add(result)
             tally.end_of_point(point.num_prompts)
             note(f"{point.label}: {_in_short(result)}")
