@@ -161,6 +161,17 @@ def test_pace_finds_the_rows_that_fit(fixed: float, least: float, replies: int) 
     assert steps[-1] > 0.8 * STRETCH * alone
 
 
+def test_a_prompt_that_was_once_disturbed_is_no_measure() -> None:
+    """The first step of a server may be many times as long as it should, and no step of its size ever come again."""
+    pace = Pace()
+    pace.take(20, 40 * step_seconds(20, 0.010, 0.030))
+    for _ in range(100):
+        pace.take(1, step_seconds(1, 0.010, 0.030))
+        rows = max(5, pace.rows(1))
+        pace.take(rows, step_seconds(rows, 0.010, 0.030))
+    assert step_seconds(rows, 0.010, 0.030) == pytest.approx(STRETCH * 0.030, rel=0.1)
+
+
 def test_pace_knows_what_replies_take_that_never_ran_without_a_prompt() -> None:
     """Under load there is always a prompt: the time of 16 replies is read from the curve."""
     pace = Pace()

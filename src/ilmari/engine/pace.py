@@ -18,9 +18,9 @@ class Pace:
     """Learns how long steps take from those that were run, of replies, of prompts, or of both.
 
     A point of the curve is the median of the last steps whose numbers of rows have as many binary digits; between
-    points it is straight, and beyond the last one seconds grow as rows do. More rows take less than that, as the
-    weights are read once for all of them: the estimate is then too low, and the next step, which follows it, tells
-    more. So the steps grow to the right size and do not overshoot.
+    points it is straight. Twice the rows take at most twice the time, as the weights are read once for all of them: so
+    much a point may lie above the one before it, and so the curve goes on beyond the last one. That may be too much,
+    and the next step, which follows it, tells more: the steps grow to the right size and do not overshoot.
     """
 
     def __init__(self) -> None:
@@ -36,6 +36,8 @@ class Pace:
         if not points or points[-1][0] < FIRST:
             return FIRST
         rows, seconds = np.array(points).T
+        for at in range(1, len(rows)):  # else one disturbed step, never run again, would be a wall
+            seconds[at] = min(seconds[at], seconds[at - 1] * rows[at] / rows[at - 1])
         seconds = np.maximum.accumulate(seconds)
         limit = STRETCH * np.interp(replies, rows, seconds)
         if limit > seconds[-1]:
