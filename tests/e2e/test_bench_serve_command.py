@@ -49,7 +49,7 @@ def test_prompts_and_replies_have_the_wanted_lengths(endpoint: str, per_word: in
         assert server.connections <= 3, "connections are used again"
     assert (point["completed"], point["failed"]) == (10, 0)
     assert (point["total_input_tokens"], point["total_output_tokens"]) == (10 * wanted, 30)
-    assert 0 < point["host"]["cpu_percent"] <= 100
+    assert 0 <= point["host"]["cpu_percent"] <= 100
 
 
 def test_a_grid_into_a_folder(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def webui_command(
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen at.")] = HOST,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at; 0 takes a free one.")] = PORT,
 ) -> None:
-    """Serve the page for chatting, in front of any server of OpenAI's API."""
+    """Serve the page for chatting, in front of any server."""
     from ilmari.server.webui import serve_webui
 
     serve_webui(ServerOptions(host=host, port=port, drain_timeout=DRAIN_TIMEOUT_S), api_base_url)
