@@ -28,6 +28,7 @@ class Reply:
 
     pause: seconds before each piece. holds_after, cut_after, error_after: pieces until the reply waits for `gate`, the
     connection is closed, or an error takes the place of the rest. refusal: status and body in place of a reply.
+    call_deltas: what is said of calls, as it stands.
     """
 
     pieces: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ class Reply:
     error_after: int | None = None
     refusal: tuple[int, bytes] | None = None
     calls: tuple[tuple[str, str], ...] = ()
+    call_deltas: tuple[dict[str, Any], ...] = ()
     reasoning: str = ""
     finish: str = "stop"
 
@@ -51,6 +53,7 @@ class ScriptedServer:
     """Says `replies` in turn, and then what it was told last; what it was asked is in `requests`."""
 
     models: tuple[str, ...] = ("tiny", "other")
+    no_models: Response | None = None
     key: str | None = None
     usage: bool = True
     streams: bool = True
@@ -96,6 +99,8 @@ class ScriptedServer:
     async def _models(self, request: Request) -> Response:
         if self._refused(request):
             return JSONResponse({"error": {"message": "The API key is wrong."}}, 401)
+        if self.no_models is not None:
+            return self.no_models
         return JSONResponse({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
 
     async def _chat(self, request: Request) -> Response:
@@ -134,6 +139,8 @@ class ScriptedServer:
                 half = len(arguments) // 2
                 yield _chunk({"tool_calls": [_call(index, arguments[:half], id=f"call-{index}", name=name)]})
                 yield _chunk({"tool_calls": [_call(index, arguments[half:])]})
+            for delta in reply.call_deltas:
+                yield _chunk({"tool_calls": [delta]})
             yield _chunk({}, "tool_calls" if reply.calls else reply.finish)
             if self.usage:
                 yield _event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 42}})

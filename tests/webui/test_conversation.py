@@ -147,6 +147,13 @@ def test_reload_keeps_the_conversation(chat: ChatPage, server: ScriptedServer) -
     chat.wait_ready()
     assert chat.turns()[:3] == [*before[0], ("user", "Long")]
     assert "Some of it." in chat.turns()[3][1]
+    assert chat.turns()[3][1].endswith("Stopped."), "what was cut does not look whole"
+    server.replies.append(Reply(("never",), holds_after=0))
+    chat.ask("Nothing yet")
+    chat.page.locator(".message.running").wait_for()
+    chat.page.reload()
+    chat.wait_ready()
+    assert chat.turns()[4:] == [("user", "Nothing yet"), ("assistant", "Stopped.")]
 
 
 def test_several_conversations(chat: ChatPage, server: ScriptedServer) -> None:
@@ -267,6 +274,35 @@ def test_settings_are_sent_and_kept(chat: ChatPage, server: ScriptedServer) -> N
     assert chat.page.get_by_label("Model").input_value() == "other"
 
 
+def test_a_schema_that_is_not_asked_for_may_be_none(chat: ChatPage, server: ScriptedServer) -> None:
+    schema, form = chat.page.get_by_label("JSON schema"), chat.page.get_by_label("Answers are")
+    for text in ('{"type": "object"}', "[1"):
+        chat.button("Settings").click()
+        form.select_option("schema")
+        schema.fill(text)
+        if text == "[1":
+            form.select_option("text")
+        chat.button("Save").click()
+        chat.page.locator("#settings").wait_for(state="hidden")
+    chat.talk("Hi")
+    assert "response_format" not in server.requests[-1]
+    chat.button("Settings").click()
+    form.select_option("schema")
+    assert schema.input_value() == '{"type": "object"}', "the one that was kept"
+
+
+def test_calls_that_are_not_counted(chat: ChatPage, server: ScriptedServer) -> None:
+    """No index: an id begins the next one. An index that cannot be is passed over."""
+    first = {"id": "a", "function": {"name": "look", "arguments": '{"at":'}}
+    deltas = [first, {"function": {"arguments": '"x"}'}}, {"id": "b", "function": {"name": "clock"}}]
+    hostile = [{"index": at, "function": {"name": "bad"}} for at in (10**9, -1, 0.5, "__proto__", "0")]
+    server.replies.append(Reply(call_deltas=(*deltas, *hostile)))
+    chat.talk("Call")
+    shown = [call.split() for call in chat.page.locator(".call").all_inner_texts()]
+    assert shown == [["Calls", "look", "at", "x"], ["Calls", "clock"]]
+    assert chat.page.evaluate("'name' in []") is False
+
+
 def test_tool_calls(chat: ChatPage, server: ScriptedServer) -> None:
     arguments = '{"city": "Helsinki", "days": 2}'
     server.replies.append(Reply(("Let me look.",), calls=(("weather", arguments), ("clock", "{}"))))
@@ -317,12 +353,26 @@ def test_a_reply_cut_off_says_so(chat: ChatPage, server: ScriptedServer) -> None
     assert "Cut off" in chat.last.inner_text()
 
 
-def test_input_methods_keep_their_enter(chat: ChatPage, server: ScriptedServer) -> None:
-    chat.page.fill("#input", "ni")
-    chat.page.evaluate(
-        "document.getElementById('input').dispatchEvent(new KeyboardEvent('keydown', "
-        "{ key: 'Enter', isComposing: true, bubbles: true, cancelable: true }))"
-    )
-    chat.page.press("#input", "Shift+Enter")
-    assert chat.page.locator("#input").input_value() == "ni\n"
-    assert server.requests == []
+@pytest.mark.parametrize("composing", ["isComposing: true", "keyCode: 229"])
+def test_input_methods_keep_their_keys(chat: ChatPage, server: ScriptedServer, composing: str) -> None:
+    press = f"""(element, key) => element.dispatchEvent(
+        new KeyboardEvent("keydown", {{ key, {composing}, bubbles: true, cancelable: true }}))"""
+    server.replies.append(Reply(("One ", "two"), holds_after=1))
+    chat.ask("Count")
+    chat.wait_text("One")
+    field = chat.page.locator("#input")
+    field.evaluate(press, "Escape")
+    server.gate.set()
+    chat.wait_text("One two")
+    chat.wait_whole()
+    field.fill("ni")
+    field.evaluate(press, "Enter")
+    field.press("Shift+Enter")
+    assert field.input_value() == "ni\n"
+    chat.page.locator(".message.user").hover()
+    chat.button("Edit").click()
+    edited = chat.page.get_by_label("Edit your message")
+    for key in ("Enter", "Escape"):
+        edited.evaluate(press, key)
+    assert edited.input_value() == "Count"
+    assert len(server.requests) == 1

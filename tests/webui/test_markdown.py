@@ -1,4 +1,4 @@
-"""Markdown in a real browser: what becomes of it, whole and in pieces, in time that grows with the text only."""
+"""Markdown in a real browser: what becomes of it, whole and in pieces, with work that grows with the text only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 from chat_page import ChatPage
+from hostile_texts import REPEATED, long_lines
 
 pytestmark = pytest.mark.browser
 
@@ -135,24 +136,35 @@ def test_only_the_end_is_made_anew(chat: ChatPage) -> None:
     assert chat.module("markdown.js", code) == [True, 4]
 
 
-HOSTILE = (
-    *("*a ", "**", "_a_ ", "[", "[a](", "![", "`", "``a`", "<http://", "> ", "- ", "  - a\n", "|", "a|b\n", "~~", "#"),
-    *("\\", "http://a ", "*a **b ", '[a](b "', "1. ", "```\n", "(((", "[a](x(", "a\n|-", "-|", "*a*a", " ", "\n "),
-    *("# " + " " * 100, "https://"),
-)
-
-
-def test_hostile_text_takes_no_time(chat: ChatPage) -> None:
-    """Twice the text takes about twice the time, not four times."""
+def test_work_grows_with_the_text(chat: ChatPage) -> None:
+    """Four times the text is about four times the work: characters that patterns and searches look at."""
     code = """
+        let work = 0;
+        const { exec } = RegExp.prototype;
+        RegExp.prototype.exec = function (text) {
+          const found = exec.call(this, text);
+          work += 1 + (this.sticky ? (found?.[0].length ?? 0) : text.length);
+          return found;
+        };
+        const { indexOf } = String.prototype;
+        String.prototype.indexOf = function (sought, from = 0) {
+          const at = indexOf.call(this, sought, from);
+          work += 1 + (at < 0 ? this.length : at) - from;
+          return at;
+        };
         return a[0].map((piece) => {
-          const took = (length) => {
-            const began = performance.now();
+          const done = (length) => {
+            work = 0;
             m.markdown(piece.repeat(length / piece.length));
-            return performance.now() - began;
+            return work;
           };
-          took(20000);
-          return [piece, took(20000), took(80000)];
+          return [piece, done(5000), done(20000)];
         });"""
-    for piece, short, long in chat.module("markdown.js", code, HOSTILE):
-        assert long < max(200, 10 * short), piece
+    for piece, short, long in chat.module("markdown.js", code, REPEATED):
+        assert 0 < long < 6 * short, piece
+
+
+def test_long_lines_come_to_an_end(chat: ChatPage) -> None:
+    """In time that grew with the square of a line, a minute would not do."""
+    code = "return a[0].map((text) => m.markdown(text)[0].tagName)"
+    assert chat.module("markdown.js", code, long_lines(1_000_000)) == ["P"] * 3

@@ -19,6 +19,7 @@ from ilmari.server.upstream import Upstream
 ILMARI = (sys.executable, "-P", "-m", "ilmari", "webui", "--api-base-url")
 VASTGENX = (sys.executable, "-P", "-c", "from ilmari.compat.vastgenx import main; main()", "webui", "--api_base_url")
 HELLO = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+JSON = {"content-type": "application/json"}
 
 OTHERS = [
     ("GET", "/v1/chat/completions", 405),
@@ -30,6 +31,18 @@ OTHERS = [
     ("GET", "/v1/../v1/models", 404),
     ("GET", "//127.0.0.1:1/v1/models", 404),
     ("GET", "/webui/../page.py", 404),
+]
+
+FOREIGN = [
+    ({"sec-fetch-site": "cross-site"}, 403),
+    ({"sec-fetch-site": "same-site"}, 403),
+    ({"origin": "http://evil.example"}, 403),
+    ({"origin": "http://127.0.0.1:1"}, 403),
+    ({"origin": "null"}, 403),
+    ({"host": "evil.example", "origin": "http://evil.example"}, 403),
+    ({"host": "[", "origin": "http://["}, 403),
+    ({"content-type": "text/plain"}, 415),
+    ({"content-type": ""}, 415),
 ]
 
 
@@ -62,7 +75,7 @@ def test_what_comes_through(relay: LiveServer, server: ScriptedServer) -> None:
 
 def test_pieces_come_as_they_are_written(relay: LiveServer, server: ScriptedServer) -> None:
     server.replies.append(Reply(("One", "Two"), holds_after=1))
-    with relay.open("POST", "/v1/chat/completions", json.dumps(HELLO).encode()) as response:
+    with relay.open("POST", "/v1/chat/completions", json.dumps(HELLO).encode(), JSON) as response:
         assert b"One" in response.readline()
         server.gate.set()
         assert b"Two" in response.read()
@@ -70,7 +83,7 @@ def test_pieces_come_as_they_are_written(relay: LiveServer, server: ScriptedServ
 
 def test_who_leaves_ends_the_reply(relay: LiveServer, server: ScriptedServer) -> None:
     server.replies.append(Reply(("One", "Two"), holds_after=1))
-    with relay.open("POST", "/v1/chat/completions", json.dumps(HELLO).encode()) as response:
+    with relay.open("POST", "/v1/chat/completions", json.dumps(HELLO).encode(), JSON) as response:
         assert b"One" in response.readline()
     until(lambda: server.left_early == 1)
 
@@ -83,10 +96,16 @@ def test_nothing_else_comes(relay: LiveServer, server: ScriptedServer) -> None:
 
 
 def test_other_sites_may_not_ask(relay: LiveServer, server: ScriptedServer) -> None:
-    for site in ("cross-site", "same-site"):
-        assert relay.post("/v1/chat/completions", HELLO, {"sec-fetch-site": site}).status == 403
+    for headers, status in FOREIGN:
+        assert relay.post("/v1/chat/completions", HELLO, headers).status == status, headers
     assert server.requests == []
     assert "access-control-allow-origin" not in relay.get("/v1/models").headers
+    own = "{}:{}".format(*relay.address)
+    for headers in ({"origin": f"http://{own}"}, {"host": "localhost:1"}, {"host": "[::1]:1"}):
+        assert relay.post("/v1/chat/completions", HELLO, headers).status == 200, headers
+    # A proxy that ends TLS may have changed the host; the browser itself says whose page it is.
+    own_page = {"origin": "https://chat.example", "sec-fetch-site": "same-origin"}
+    assert relay.post("/v1/chat/completions", HELLO, own_page).status == 200
 
 
 def test_a_server_that_is_gone(relay: LiveServer, server: ScriptedServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from chat_page import ChatPage
 from scripted_server import Reply, ScriptedServer, refusal
+from starlette.responses import JSONResponse, Response
 
 pytestmark = pytest.mark.browser
 
@@ -55,6 +56,20 @@ def test_a_key_is_asked_for(chat: ChatPage, server: ScriptedServer) -> None:
     chat.wait_ready()
     chat.talk("Still in")
     assert chat.turns()[-1] == ("assistant", "You said: Still in")
+
+
+def test_no_list_of_models(chat: ChatPage, server: ScriptedServer) -> None:
+    server.no_models = JSONResponse({"error": {"message": "The model is being loaded."}}, 503)
+    chat.page.reload()
+    banner = chat.page.locator("#banner")
+    banner.filter(has_text="The server has refused: The model is being loaded.").wait_for()
+    server.no_models = Response("<html>")
+    banner.filter(has_text="The server gave an answer that is none of this API.").wait_for()
+    assert banner.inner_text().count(".") == 1, "the old sentence is gone"
+    server.no_models = None
+    chat.page.reload()
+    chat.wait_ready()
+    assert banner.is_hidden()
 
 
 def test_the_server_goes_away_and_comes_back(chat: ChatPage, server: ScriptedServer) -> None:

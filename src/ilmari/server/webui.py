@@ -31,6 +31,6 @@ def serve_webui(options: ServerOptions, api_base_url: str) -> None:
 
 
 async def _serve(options: ServerOptions, upstream: Upstream, listener: socket.socket) -> None:
-    app = create_relay(upstream, options.request_timeout)
+    app = create_relay(upstream, options.request_timeout, is_loopback(listener))
     ready = f"serving the page at {url_of(options, listener)} for {upstream.url}"
     await Server(uvicorn_config(options, app), ready).serve([listener])

@@ -6,7 +6,7 @@ import { eventsOf } from "./sse.js";
 /**
  * @typedef {{ name: string, arguments: string, id?: string }} ToolCall
  * @typedef {{ content?: string, reasoning?: string, calls?: CallDelta[], usage?: Usage, end?: string }} Piece
- * @typedef {{ index: number, id?: string, function?: { name?: string, arguments?: string } }} CallDelta
+ * @typedef {{ index?: number, id?: string, function?: { name?: string, arguments?: string } }} CallDelta
  * @typedef {{ prompt_tokens?: number, completion_tokens?: number }} Usage
  */
 

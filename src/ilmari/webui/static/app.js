@@ -4,7 +4,7 @@
 import { prepareAsk } from "./ask.js";
 import { Chat } from "./chat.js";
 import { Connection } from "./connection.js";
-import { byId, el } from "./dom.js";
+import { byId, el, isComposing } from "./dom.js";
 import { t } from "./i18n.js";
 import { placeIcons } from "./icons.js";
 import { errorText } from "./message_view.js";
@@ -56,13 +56,13 @@ const transcript = new Transcript(byId("scroller"), byId("messages"), byId("jump
   enterKey: () => openSettings("api_key"),
 });
 
-const connection = new Connection((state, models, before) => {
+const connection = new Connection((state, models, before, said) => {
   if (state === "ok") {
     showModels(models);
     if (before === "unreachable" || before === "refused") showBanner(t("back"), null, true);
     else hideBanner();
   } else if (state === "key") showBanner(t("errorKey"), { text: t("enterKey"), click: () => openSettings("api_key") });
-  else if (state === "unreachable") showBanner(t("errorUnreachable"));
+  else showBanner(state === "unreachable" ? t("errorUnreachable") : errorText(state, said));
 });
 
 const openSettings = prepareDialog(() => connection.check());
@@ -197,12 +197,12 @@ function listen() {
   });
   input.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     // With an input method, Enter chooses a character.
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
     event.preventDefault();
     send(input.value);
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+    if (event.key !== "Escape" || isComposing(event) || document.querySelector("dialog[open]")) return;
     if (byId("main").inert) {
       showSidebar(false);
       byId("sidebar-open").focus();

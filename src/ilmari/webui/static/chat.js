@@ -133,6 +133,9 @@ export class Chat {
     const position = messages.length - 1;
     this.watcher.added(reply);
 
+    // Should the page be left before the reply is whole, what there is of it says so.
+    const keepPart = () => this.kept(store.saveMessage(conversation.id, position, { ...reply, state: "stopped" }));
+    keepPart();
     const meter = new Meter();
     let saved = performance.now();
     try {
@@ -142,7 +145,7 @@ export class Chat {
         if (messages === this.messages) this.watcher.grown(reply);
         if (performance.now() - saved > SAVE_EVERY_MS) {
           saved = performance.now();
-          this.kept(store.saveMessage(conversation.id, position, reply));
+          keepPart();
         }
       }
     } catch (error) {
@@ -180,7 +183,10 @@ function take(piece, reply) {
   if (piece.reasoning) reply.reasoning = (reply.reasoning ?? "") + piece.reasoning;
   for (const delta of piece.calls ?? []) {
     const calls = (reply.calls ??= []);
-    const call = (calls[delta.index] ??= { id: delta.id ?? `call_${delta.index}`, name: "", arguments: "" });
+    // Some servers count no calls: then an id begins the next one.
+    const at = delta.index ?? (delta.id || !calls.length ? calls.length : calls.length - 1);
+    if (!Number.isInteger(at) || at < 0 || at > calls.length) continue;
+    const call = (calls[at] ??= { id: delta.id ?? `call_${at}`, name: "", arguments: "" });
     if (delta.id) call.id = delta.id;
     call.name += delta.function?.name ?? "";
     call.arguments += delta.function?.arguments ?? "";

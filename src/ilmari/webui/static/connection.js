@@ -9,7 +9,7 @@ const RETRY_MS = [1000, 2000, 4000, 8000];
 /** @typedef {"ok" | ApiError["kind"]} State */
 
 export class Connection {
-  /** @param {(state: State, models: string[], before: State | null) => void} report  before: how it was at the last report */
+  /** @param {(state: State, models: string[], before: State | null, said: string) => void} report  before: how it was at the last report; said: the server's words */
   constructor(report) {
     this.report = report;
     /** @type {State | null} */
@@ -25,10 +25,12 @@ export class Connection {
     let state = "ok";
     /** @type {string[]} */
     let models = [];
+    let said = "";
     try {
       models = await listModels(settings.api_key);
     } catch (error) {
       state = error instanceof ApiError ? error.kind : "odd";
+      said = error instanceof ApiError ? error.message : "";
     }
     // 503 is such a time too: the server is there, and not ready.
     if (state === "unreachable" || state === "refused") {
@@ -37,6 +39,6 @@ export class Connection {
     } else this.tries = 0;
     const before = this.state;
     this.state = state;
-    this.report(state, models, before);
+    this.report(state, models, before, said);
   }
 }

@@ -70,3 +70,6 @@ async function copy(text) {
     focused?.focus();
   }
 }
+
+/** Whether a key is an input method's. Safari ends the composition before the Enter that chose; 229 is left to tell. @param {KeyboardEvent} event */
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;

@@ -2,7 +2,7 @@
 /** One message as the reader sees it. */
 
 import { callView } from "./call_view.js";
-import { copyFrom, el, iconButton } from "./dom.js";
+import { copyFrom, el, iconButton, isComposing } from "./dom.js";
 import { t } from "./i18n.js";
 import { GrowingMarkdown, codeBlock, markdown } from "./markdown.js";
 
@@ -50,11 +50,12 @@ export class MessageView {
       if (area.value.trim()) this.actions.edit(this.message, area.value);
     };
     const keydown = (/** @type {KeyboardEvent} */ event) => {
+      if (isComposing(event)) return;
       if (event.key === "Escape") {
         event.stopPropagation();
         leave();
       }
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
+      if (event.key === "Enter" && !event.shiftKey) submit(event);
     };
     const buttons = el(
       "div",

@@ -100,18 +100,24 @@ export function prepareDialog(changed) {
   const form = byId("settings-form");
   const fields = () => /** @type {any[]} */ ([...form.elements]).filter((field) => field.name in DEFAULTS);
   const showSchema = () => (byId("schema-row").hidden = form.elements.format.value !== "schema");
+  const holds = (/** @type {string} */ name) => {
+    const text = form.elements[name].value;
+    return !(name in JSON_FIELDS) || !text.trim() || isJson(text, JSON_FIELDS[name]);
+  };
   form.elements.format.addEventListener("change", showSchema);
   for (const name of Object.keys(JSON_FIELDS)) {
     form.elements[name].addEventListener("input", () => form.elements[name].setCustomValidity(""));
   }
   form.addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
-    for (const [name, holds] of Object.entries(JSON_FIELDS)) {
-      const text = form.elements[name].value;
-      form.elements[name].setCustomValidity(!text.trim() || isJson(text, holds) ? "" : t("badJson"));
+    for (const name of Object.keys(JSON_FIELDS)) {
+      // Nothing can be said at a field that is not in sight.
+      const asked = name !== "schema" || form.elements.format.value === "schema";
+      form.elements[name].setCustomValidity(!asked || holds(name) ? "" : t("badJson"));
     }
     if (!form.reportValidity()) return;
-    change(Object.fromEntries(fields().map((field) => [field.name, field.value])));
+    const held = fields().filter((field) => holds(field.name));
+    change(Object.fromEntries(held.map((field) => [field.name, field.value])));
     applyAppearance();
     byId("settings").close();
     changed();
