@@ -92,6 +92,35 @@ def test_an_outer_mpiexec_of_another_size(shared_by_two: Path) -> None:
     assert "started 3 ranks and this artifact runs on 2" in done.stderr
 
 
+FAILING = """
+import sys
+from ilmari import LLM
+from ilmari.engine import ranks
+
+def follow(group):
+    raise MemoryError
+
+ranks.follow = follow
+LLM(sys.argv[1])
+"""
+
+
+def test_a_rank_that_fails(shared_by_two: Path) -> None:
+    command = [*mpiexec(2), sys.executable, "-c", FAILING, str(shared_by_two)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "MemoryError" in done.stderr
+
+
+def test_kernels_of_several_ranks(shared_by_two: Path) -> None:
+    command = ilmari("bench", "kernels", "--model", str(shared_by_two))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: This artifact runs on 2 ranks and bench kernels on one; use bench latency --profile.\n"
+    )
+
+
 def test_what_the_sums_cost(shared_by_two: Path) -> None:
     command = ilmari("bench", "latency", "--model", str(shared_by_two), "--json", "--profile")
     options = ["--input-len", "16", "--output-len", "4", "--rounds", "1"]
@@ -160,9 +189,11 @@ def test_a_server_s_engine_is_started_again(
         try:
             async with asyncio.timeout(120):
                 want = await tokens(client, "before", GREEDY)
+                victim = mark.ranks()[1]
+                os.kill(victim, signal.SIGSTOP)  # so that the reply cannot end before
                 running = asyncio.create_task(tokens(client, "during", SamplingParams(max_tokens=250, ignore_eos=True)))
                 await asyncio.sleep(0.05)
-                os.kill(mark.ranks()[1], signal.SIGKILL)
+                os.kill(victim, signal.SIGKILL)
                 with pytest.raises(EngineDead):
                     await running
                 while client.state != "ready":

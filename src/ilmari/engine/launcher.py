@@ -35,7 +35,7 @@ _RANK = (sys.executable, "-P", "-m", "ilmari.engine.process")
 _HYDRA = (b"HYDRA", b"Intel(R) MPI")
 """What the launcher of MPICH and of Intel MPI calls itself."""
 
-GRACE = 0.5  # seconds from rank 0's end to that of the launcher, which else is killed
+GRACE = 2.0  # seconds from rank 0's end to that of the launcher, which else is killed
 
 
 def launch(front_end: socket.socket, start: bytes, ranks: int, hosts: str | None) -> int:

@@ -6,10 +6,11 @@ import atexit
 import itertools
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from functools import cache as once
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
@@ -24,7 +25,7 @@ from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.parallel.devices import bind, cpus_for, even_part, parse_devices
 from ilmari.parallel.group import ALONE, Group
 from ilmari.parallel.member import Member
-from ilmari.parallel.mpi import MpiGroup, join, print_loss, wrong_size
+from ilmari.parallel.mpi import LOST, MpiGroup, join, print_loss, wrong_size
 from ilmari.settings import mpi_world
 
 _KINDS = {kind.__name__: kind for kind in IlmariError.__subclasses__()}
@@ -105,11 +106,21 @@ def _form(ranks: int, devices: str | None, report: Callable[[str], None]) -> Gro
     atexit.register(group.leave)
     if group.rank:
         _bind_ranks(group, _DEVICES.decode(group.broadcast(None) or _encode([])))
-        follow(group)
-        sys.exit(0)
+        _follow_or_end(group)
     chosen = parse_devices(devices, ranks) if devices is not None else []
     _bind_ranks(group, _DEVICES.decode(group.broadcast(_encode(chosen))))
     return group
+
+
+def _follow_or_end(group: MpiGroup) -> NoReturn:
+    try:
+        follow(group)
+    except Exception:
+        # Others would wait for ever for a rank that waits in turn for MPI's end.
+        traceback.print_exc()
+        group.abandon(f"The {group.size} ranks of this model end: {group.me}, has failed.")
+        os._exit(LOST)
+    sys.exit(0)
 
 
 def follow_rank0(ranks: int) -> None:

@@ -130,13 +130,17 @@ class MpiGroup:
         raise GroupError("The ranks can no longer speak with each other.")
 
     def _lost(self, who: str) -> None:
-        sentence = f"{who[0].upper()}{who[1:-1]}: the {self.size} ranks of this model end."
+        self._report_and_end(f"{who[0].upper()}{who[1:-1]}: the {self.size} ranks of this model end.")
+
+    def _told(self, why: str) -> None:
+        if why and self.rank == 0:  # the others have no connection to who said it
+            self._report_and_end(why)
+        os._exit(LOST if why else 0)
+
+    def _report_and_end(self, sentence: str) -> NoReturn:
         self._report(sentence)
         self.abandon(sentence)
         os._exit(LOST)
-
-    def _told(self, why: str) -> None:
-        os._exit(LOST if why else 0)
 
 
 def print_loss(sentence: str) -> None:
