@@ -108,6 +108,7 @@ def main() -> None:
         start = _first_message(connection)
         try:
             ranks = Artifact.open(Path(os.fsdecode(start.folder))).manifest.tp
+            start.placement.check(ranks)
             if ranks > 1 and not mpi_world():
                 sys.exit(launch(connection, frame(start), ranks, start.placement.hosts))
         except IlmariError as error:
@@ -129,13 +130,13 @@ def _as_rank(path: str) -> tuple[socket.socket, Start]:
     die_with_parent()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # from MPI's launcher when another rank ends
     rank, size = mpi_world() or (0, 1)
-    if rank:
-        try:
+    try:
+        if rank:
             form(size)
-        except IlmariError as error:
-            print(f"error: {Member.self(rank)}: {error}", file=sys.stderr)
-            sys.exit(USER_ERROR)
-    connection, launcher, start = receive_front_end(path)
+        connection, launcher, start = receive_front_end(path)
+    except IlmariError as error:
+        print(f"error: {Member.self(rank)}: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
     threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     (message,) = FrameReader[Start](Start).feed(start)
     return connection, message
