@@ -29,6 +29,7 @@ from ilmari.engine.worker import Worker
 from ilmari.errors import IlmariError
 from ilmari.model.tokenizer import Tokenizer
 from ilmari.parallel.member import Member
+from ilmari.parallel.mpi import abort
 from ilmari.parallel.parent import die_with_parent
 from ilmari.settings import mpi_world
 
@@ -135,7 +136,9 @@ def _as_rank(path: str) -> tuple[socket.socket, Start]:
             form(size)
         connection, launcher, start = receive_front_end(path)
     except IlmariError as error:
-        print(f"error: {Member.self(rank)}: {error}", file=sys.stderr)
+        print(f"error: {Member.self(rank)}: {error}", file=sys.stderr, flush=True)
+        if rank == 0:
+            abort(USER_ERROR)
         sys.exit(USER_ERROR)
     threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     (message,) = FrameReader[Start](Start).feed(start)

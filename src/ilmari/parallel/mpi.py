@@ -173,6 +173,13 @@ def join(size: int, report: Callable[[str], None] = print_loss) -> MpiGroup:
     return MpiGroup(world.Dup(), guard, report)
 
 
+def abort(code: int) -> NoReturn:
+    """End all processes of the MPI world, which wait for this one to join."""
+    from mpi4py import MPI
+
+    MPI.COMM_WORLD.Abort(code)
+
+
 def wrong_size(found: int, ranks: int) -> GroupError:
     """What to say where MPI has started `found` ranks for an artifact of another number."""
     return GroupError(
