@@ -76,9 +76,12 @@ class MpiGroup:
                 for link in self._links:
                     wire.send(link.data, data)
                 return data
-            return wire.receive(self._links[0].data) or _STOP
+            told = wire.receive(self._links[0].data)
         except OSError:
+            told = None
+        if told is None:  # rank 0 ended without a word: no order to leave, and the heart will say so
             self._await_the_heart()
+        return told
 
     def same_here(self, cpus: list[int]) -> bool:
         """Whether all ranks on this machine give the same CPUs."""
