@@ -183,6 +183,23 @@ def test_what_cannot_be_started_says_why(artifact: Path, tmp_path: Path) -> None
     assert_one_sentence(caught.value)
 
 
+def test_an_engine_of_an_mpi_world_is_not_started_again(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ilmari.engine.client.mpi_world", lambda: (0, 2))
+
+    async def run() -> None:
+        client, given_up = EngineClient(artifact, EngineOptions()), asyncio.Event()
+        await client.start(given_up.set)
+        os.kill(engine_pid(client), signal.SIGKILL)
+        async with asyncio.timeout(60):
+            await given_up.wait()
+        assert client.state == "dead"
+        assert client.restarts == 0
+        assert "exit code -9" in client.failure
+        await client.close()
+
+    asyncio.run(run())
+
+
 def test_a_mailbox_gives_what_came_before_its_end() -> None:
     async def use() -> None:
         mailbox = Mailbox()

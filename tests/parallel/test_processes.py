@@ -84,12 +84,69 @@ def test_an_outer_mpiexec(shared_by_two: Path, alone: LLM) -> None:
     assert done.stderr == ""
 
 
+def test_nothing_is_pickled(shared_by_two: Path) -> None:
+    command = [sys.executable, str(HERE / "without_pickle.py"), "generate", "--model", str(shared_by_two)]
+    options = ["--prompt-token-ids", "1,5,9", "--max-tokens", "4", "--top-k", "3"]
+    done = subprocess.run([*mpiexec(2), *command, *options], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_same_devices_again(shared_by_two: Path) -> None:
+    again = "import sys; from ilmari import LLM; [LLM(sys.argv[1], devices=each) for each in sys.argv[2:]]"
+    command = [*mpiexec(2), sys.executable, "-c", again, str(shared_by_two), "0,1", "0,1", "1,0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "were given devices 0,1 and cannot move to 1,0" in done.stderr
+
+
+def test_hosts_for_one_rank(compile_tiny: CompileTiny) -> None:
+    with pytest.raises(ConfigError, match="runs on one rank"):
+        LLM(compile_tiny("w8a16"), hosts="a,b")
+
+
+def test_a_folder_with_a_long_name(shared_by_two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    with pytest.raises(ConfigError, match="set TMPDIR"):
+        LLM(shared_by_two)
+
+
 def test_an_outer_mpiexec_of_another_size(shared_by_two: Path) -> None:
     command = ilmari("generate", "--model", str(shared_by_two), "--prompt", "x")
     done = subprocess.run([*mpiexec(3), *command], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "started 3 ranks and this artifact runs on 2" in done.stderr
+
+
+FAILING = """
+import sys
+from ilmari import LLM
+from ilmari.engine import ranks
+
+def follow(group):
+    raise MemoryError
+
+ranks.follow = follow
+LLM(sys.argv[1])
+"""
+
+
+def test_a_rank_that_fails(shared_by_two: Path) -> None:
+    command = [*mpiexec(2), sys.executable, "-c", FAILING, str(shared_by_two)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "MemoryError" in done.stderr
+
+
+def test_kernels_of_several_ranks(shared_by_two: Path) -> None:
+    command = ilmari("bench", "kernels", "--model", str(shared_by_two))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: This artifact runs on 2 ranks and bench kernels on one; use bench latency --profile.\n"
+    )
 
 
 def test_what_the_sums_cost(shared_by_two: Path) -> None:
@@ -160,9 +217,11 @@ def test_a_server_s_engine_is_started_again(
         try:
             async with asyncio.timeout(120):
                 want = await tokens(client, "before", GREEDY)
+                victim = mark.ranks()[1]
+                os.kill(victim, signal.SIGSTOP)  # so that the reply cannot end before
                 running = asyncio.create_task(tokens(client, "during", SamplingParams(max_tokens=250, ignore_eos=True)))
                 await asyncio.sleep(0.05)
-                os.kill(mark.ranks()[1], signal.SIGKILL)
+                os.kill(victim, signal.SIGKILL)
                 with pytest.raises(EngineDead):
                     await running
                 while client.state != "ready":

@@ -10,7 +10,9 @@ from checkpoints import GROUPED_SIZES, CompileTiny
 from thread_ranks import ThreadGroup, thread_ranks
 
 from ilmari import LLM, SamplingParams
+from ilmari.artifact.artifact import Artifact
 from ilmari.engine.engine import Engine
+from ilmari.errors import ArtifactError
 
 pytestmark = pytest.mark.usefixtures("one_linear_kernel")
 
@@ -85,6 +87,23 @@ def tokens(count: int, seed: int) -> list[int]:
 @pytest.fixture
 def llm(compile_tiny: CompileTiny) -> LLM:
     return LLM(compile_tiny("fp16", GENERIC, tp=4, **GROUPED_SIZES["3-per-kv"]))
+
+
+def test_a_load_that_fails_on_rank_0(compile_tiny: CompileTiny, llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others forget it, and load what comes next."""
+    assert isinstance(llm.engine, Engine)
+    group = llm.engine._runner._group
+    artifact = Artifact.load(compile_tiny("fp16", GENERIC, tp=4, **GROUPED_SIZES["3-per-kv"]))
+    with monkeypatch.context() as patch:
+        patch.setattr("ilmari.engine.engine.StepSampler", refuse)
+        with pytest.raises(ArtifactError, match="no such vocabulary"):
+            Engine(artifact, group=group)
+    again = Engine(artifact, group=group)
+    np.testing.assert_array_equal(again.logits(tokens(20, 0)), llm.logits(tokens(20, 0)))
+
+
+def refuse(*_: object) -> None:
+    raise ArtifactError("no such vocabulary")
 
 
 def gathered(llm: LLM, **params: Any) -> set[int]:

@@ -104,7 +104,7 @@ def measure(artifact: Artifact, rows: Many[int], context: int, rounds: int, repo
     A kernel counts where it works on all rows of a step. One that both kinds of steps call counts once, with replies.
 
     Raises:
-        RequestError: more rows or a longer context than the artifact takes or memory holds.
+        RequestError: an artifact of several ranks, or more rows or a longer context than it takes or memory holds.
     """
     _check(artifact, rows, context)
     shapes_ = shapes(sorted(set(rows)), context)
@@ -148,6 +148,10 @@ def _calls_of(calls: tuple[Call, ...], rows: int) -> dict[str, list[float]]:
 
 def _check(artifact: Artifact, rows: Many[int], context: int) -> None:
     manifest = artifact.manifest
+    if manifest.tp > 1:
+        raise RequestError(
+            f"This artifact runs on {manifest.tp} ranks and bench kernels on one; use bench latency --profile."
+        )
     for count in rows:
         if not 1 <= count <= MOST_BATCHED_TOKENS:
             raise RequestError(f"--rows has {count}; a step has 1 to {MOST_BATCHED_TOKENS} rows.")

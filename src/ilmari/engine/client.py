@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ from ilmari.engine.sampling_params import SamplingParams
 from ilmari.errors import IlmariError
 from ilmari.model.chat import ChatTemplate
 from ilmari.model.tokenizer import Tokenizer
+from ilmari.settings import mpi_world
 
 __all__ = ["EngineClient", "EngineDead"]
 
@@ -35,7 +36,7 @@ class EngineClient:
     """Starts the engine's process, talks to it, and starts it again when it has died.
 
     It belongs to the event loop that runs `start`. What else a front end needs is loaded here: `manifest`, `tokenizer`
-    and `chat_template`. Weights and kernels are not.
+    and `chat_template`. Weights and kernels are not. `failure`: why the engine ended for good, empty if it did not.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class EngineClient:
         self._state: Literal["starting", "ready", "dead"] = "dead"
         self._stats = Stats()
         self._restarts = 0
+        self.failure = ""
 
     @property
     def state(self) -> Literal["starting", "ready", "dead"]:
@@ -85,15 +87,18 @@ class EngineClient:
         """The number of the engine's process, None while there is none."""
         return self._process.pid if self._process else None
 
-    async def start(self) -> None:
+    async def start(self, given_up: Callable[[], None] = lambda: None) -> None:
         """Start the engine and wait until it takes requests; from then on it is kept alive.
+
+        Where it is a rank of an MPI world it cannot be started again when it ends: then `failure` is set and `given_up`
+        is called.
 
         Raises:
             ArtifactError, TargetError, ConfigError, RequestError: the artifact or an option cannot be used.
             EngineDead: the process ended by itself.
             OSError: the system starts no process.
         """
-        self._supervisor = asyncio.create_task(self._supervise(await self._launch()))
+        self._supervisor = asyncio.create_task(self._supervise(await self._launch(), given_up))
 
     async def close(self) -> None:
         """End the engine; requests that run get `EngineDead`."""
@@ -167,7 +172,7 @@ class EngineClient:
         self._state = "ready"
         return self._process
 
-    async def _supervise(self, process: EngineProcess) -> None:
+    async def _supervise(self, process: EngineProcess, given_up: Callable[[], None]) -> None:
         """Start the engine again whenever it ends."""
         while True:
             watchdog = asyncio.create_task(self._watch(process))
@@ -178,6 +183,9 @@ class EngineClient:
             self._lose()
             code = await process.wait()
             reason = process.last_words or f"The engine's process ended with exit code {code}."
+            if mpi_world():  # which has lost a rank, and takes in no other
+                self.failure = reason
+                return given_up()
             _log.error("%s It is being started again.", reason)
             process = await self._relaunch()
 

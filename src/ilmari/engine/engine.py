@@ -14,6 +14,7 @@ from ilmari.artifact.artifact import TOKENIZER, Artifact
 from ilmari.engine.batch import Work, make_batch
 from ilmari.engine.block_pool import BlockPool
 from ilmari.engine.kv_cache import KvCache, blocks_for
+from ilmari.engine.logits import in_one
 from ilmari.engine.messages import Stats
 from ilmari.engine.options import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, NUM_SPECULATIVE_TOKENS
 from ilmari.engine.prompt import check_prompt
@@ -70,8 +71,12 @@ class Engine:
         self.config = artifact.manifest.model
         self._max_rows = max(max_num_batched_tokens, max_num_seqs)
         self._others = Others(group, artifact, Limits(max_num_seqs, self._max_rows, kv_cache_memory_bytes))
-        self._runner = Runner(artifact, self._max_rows, library, group)
-        self._sampler = StepSampler(self._runner.library, self.config.vocab_size, artifact.folder / TOKENIZER)
+        try:
+            self._runner = Runner(artifact, self._max_rows, library, group)
+            self._sampler = StepSampler(self._runner.library, self.config.vocab_size, artifact.folder / TOKENIZER)
+        except Exception:
+            self._others.forget()
+            raise
         self.cache = KvCache(self._runner.plan, self._others.agree(artifact))
         self._tile_tokens = tile_tokens(self._runner.plan.local.q_per_kv)
         self._pool = BlockPool(self.cache.blocks)
@@ -225,14 +230,7 @@ class Engine:
         Raises:
             RequestError: as `add`; up to the artifact's longest sequence is taken.
         """
-        pieces = self.stream_logits(token_ids, last)
-        first = next(pieces)  # checks the tokens before memory is taken for their logits
-        result = np.empty((len(token_ids) if last is None else last, self.config.vocab_size), np.float32)
-        done = 0
-        for piece in itertools.chain((first,), pieces):
-            result[done : done + len(piece)] = piece
-            done += len(piece)
-        return result
+        return in_one(self.stream_logits(token_ids, last), len(token_ids) if last is None else last)
 
     def stream_logits(self, token_ids: Many[int], last: int | None = None) -> Generator[NDArray[np.float32]]:
         """The same in pieces float32 [rows, vocab], one for each step, valid until the next is asked for.

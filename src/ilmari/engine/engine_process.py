@@ -26,7 +26,7 @@ COMMAND = (sys.executable, "-P", "-m", "ilmari.engine.process")
 
 ERRORS = {kind.__name__: kind for kind in IlmariError.__subclasses__()}
 _STDERR = 2
-_LAST_WORDS = 1.0  # seconds from the end of the connection to that of the process, if it is not to be killed
+_LAST_WORDS = 3.0  # seconds from the end of the connection to that of the process, if it is not to be killed
 
 
 class EngineDead(Exception):  # noqa: N818 - a state, not a mistake

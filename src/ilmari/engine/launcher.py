@@ -35,7 +35,7 @@ _RANK = (sys.executable, "-P", "-m", "ilmari.engine.process")
 _HYDRA = (b"HYDRA", b"Intel(R) MPI")
 """What the launcher of MPICH and of Intel MPI calls itself."""
 
-GRACE = 0.5  # seconds from rank 0's end to that of the launcher, which else is killed
+GRACE = 2.0  # seconds from rank 0's end to that of the launcher, which else is killed
 
 
 def launch(front_end: socket.socket, start: bytes, ranks: int, hosts: str | None) -> int:
@@ -45,12 +45,15 @@ def launch(front_end: socket.socket, start: bytes, ranks: int, hosts: str | None
 
     Raises:
         GroupError: MPI's launcher is missing.
-        ConfigError: the hosts are no such list.
+        ConfigError: the hosts are no such list, or TMPDIR is too long for a socket's path.
     """
     command = _mpiexec(ranks, hosts)
     with tempfile.TemporaryDirectory(prefix="ilmari-") as folder, socket.socket(socket.AF_UNIX) as listener:
         path = Path(folder) / "rank0"
-        listener.bind(str(path))
+        try:
+            listener.bind(str(path))
+        except OSError as error:
+            raise ConfigError(f"No socket can be made at {path} ({error}); set TMPDIR to another folder.") from error
         listener.listen()
         with subprocess.Popen(
             [*command, *(sys.executable, "-I", "-S", nurse.__file__), *_RANK, str(path)],
@@ -93,9 +96,18 @@ def run_again_as_ranks(ranks: int, hosts: str | None) -> NoReturn:
 
 
 def receive_front_end(path: str) -> tuple[socket.socket, socket.socket, bytes]:
-    """Rank 0's side: the socket to the front end, the one to the launcher's process, and the first message."""
+    """Rank 0's side: the socket to the front end, the one to the launcher's process, and the first message.
+
+    Raises:
+        ConfigError: that process is on another machine.
+    """
     launcher = socket.socket(socket.AF_UNIX)
-    launcher.connect(path)
+    try:
+        launcher.connect(path)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "This is not the machine that the command was given on; name that one first in --hosts."
+        ) from error
     _, descriptors, _, _ = socket.recv_fds(launcher, 1, 1)
     start = wire.receive(launcher)
     assert start is not None

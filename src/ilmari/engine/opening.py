@@ -17,6 +17,7 @@ def open_engine(artifact: Artifact, options: EngineOptions, placement: Placement
         ArtifactError, ConfigError, GroupError, RequestError, TargetError: it cannot be loaded so.
     """
     ranks = artifact.manifest.tp
+    placement.check(ranks)
     if starts_ranks(ranks):
         return RemoteEngine(artifact, options, placement)
     group = form(ranks, placement.devices)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ilmari.errors import ConfigError
+
 MAX_NUM_SEQS = 16
 MAX_NUM_BATCHED_TOKENS = 512
 NUM_SPECULATIVE_TOKENS = 4
@@ -35,3 +37,15 @@ class Placement:
 
     devices: str | None = None
     hosts: str | None = None
+
+    def check(self, ranks: int) -> None:
+        """Refuse hosts for an artifact of one rank.
+
+        Raises:
+            ConfigError: there are some.
+        """
+        if ranks == 1 and self.hosts is not None:
+            raise ConfigError(
+                f"--hosts is {self.hosts} and this artifact runs on one rank, here; leave it out, or compile the model "
+                "with tp: 2 or more."
+            )

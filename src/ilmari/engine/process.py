@@ -29,6 +29,7 @@ from ilmari.engine.worker import Worker
 from ilmari.errors import IlmariError
 from ilmari.model.tokenizer import Tokenizer
 from ilmari.parallel.member import Member
+from ilmari.parallel.mpi import abort
 from ilmari.parallel.parent import die_with_parent
 from ilmari.settings import mpi_world
 
@@ -108,6 +109,7 @@ def main() -> None:
         start = _first_message(connection)
         try:
             ranks = Artifact.open(Path(os.fsdecode(start.folder))).manifest.tp
+            start.placement.check(ranks)
             if ranks > 1 and not mpi_world():
                 sys.exit(launch(connection, frame(start), ranks, start.placement.hosts))
         except IlmariError as error:
@@ -129,13 +131,15 @@ def _as_rank(path: str) -> tuple[socket.socket, Start]:
     die_with_parent()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # from MPI's launcher when another rank ends
     rank, size = mpi_world() or (0, 1)
-    if rank:
-        try:
+    try:
+        if rank:
             form(size)
-        except IlmariError as error:
-            print(f"error: {Member.self(rank)}: {error}", file=sys.stderr)
-            sys.exit(USER_ERROR)
-    connection, launcher, start = receive_front_end(path)
+        connection, launcher, start = receive_front_end(path)
+    except IlmariError as error:
+        print(f"error: {Member.self(rank)}: {error}", file=sys.stderr, flush=True)
+        if rank == 0:
+            abort(USER_ERROR)
+        sys.exit(USER_ERROR)
     threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     (message,) = FrameReader[Start](Start).feed(start)
     return connection, message

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import os
 import sys
+import traceback
 from collections.abc import Callable
-from functools import cache as once
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
@@ -24,13 +25,14 @@ from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.parallel.devices import bind, cpus_for, even_part, parse_devices
 from ilmari.parallel.group import ALONE, Group
 from ilmari.parallel.member import Member
-from ilmari.parallel.mpi import MpiGroup, join, print_loss, wrong_size
+from ilmari.parallel.mpi import LOST, MpiGroup, join, print_loss, wrong_size
 from ilmari.settings import mpi_world
 
 _KINDS = {kind.__name__: kind for kind in IlmariError.__subclasses__()}
 USER_ERROR = 2
 """Exit code."""
 
+_formed: list[tuple[MpiGroup, str | None]] = []  # at most one, and the devices that it was given
 _numbers = itertools.count()
 _MOST_WORDS = 4096  # bytes of what a rank says of its start
 _NO_WORD = b"\xc1"  # ends no MessagePack
@@ -99,17 +101,35 @@ def form(ranks: int, devices: str | None = None, report: Callable[[str], None] =
     return _form(ranks, devices, report)
 
 
-@once  # a process joins once, whatever it loads
 def _form(ranks: int, devices: str | None, report: Callable[[str], None]) -> Group:
+    if _formed:  # a process joins once, whatever it loads
+        group, placed = _formed[0]
+        if devices != placed:
+            raise ConfigError(
+                f"The ranks of this process were given devices {placed} and cannot move to {devices}; give the same "
+                "again."
+            )
+        return group
     group = join(ranks, report)
+    _formed.append((group, devices))
     atexit.register(group.leave)
     if group.rank:
         _bind_ranks(group, _DEVICES.decode(group.broadcast(None) or _encode([])))
-        follow(group)
-        sys.exit(0)
+        _follow_or_end(group)
     chosen = parse_devices(devices, ranks) if devices is not None else []
     _bind_ranks(group, _DEVICES.decode(group.broadcast(_encode(chosen))))
     return group
+
+
+def _follow_or_end(group: MpiGroup) -> NoReturn:
+    try:
+        follow(group)
+    except Exception:
+        # Others would wait for ever for a rank that waits in turn for MPI's end.
+        traceback.print_exc()
+        group.abandon(f"The {group.size} ranks of this model end: {group.me}, has failed.")
+        os._exit(LOST)
+    sys.exit(0)
 
 
 def follow_rank0(ranks: int) -> None:
@@ -137,15 +157,16 @@ def follow(group: Group) -> None:
 
 
 def _load(group: Group, load: Load) -> tuple[Runner, KvCache] | None:
+    outcome: int | IlmariError
     try:
         artifact = Artifact.load(Path(os.fsdecode(load.folder)), group.rank)
         runner = Runner(artifact, load.max_rows, group=group)
+        outcome = blocks_of(artifact, load, group)
     except IlmariError as error:
-        confirm(group, error)
-        return None  # rank 0 knows, and makes an end
-    confirm(group, blocks_of(artifact, load, group))
-    told = group.broadcast(None)
-    return (runner, KvCache(runner.plan, int.from_bytes(told, "little"))) if told else None
+        outcome = error
+    confirm(group, outcome)
+    blocks = int.from_bytes(group.broadcast(None), "little")
+    return (runner, KvCache(runner.plan, blocks)) if blocks else None
 
 
 class Others:
@@ -166,9 +187,24 @@ class Others:
         """
         blocks = blocks_of(artifact, self._load, self._group)
         if self._group.size > 1:
-            blocks = confirm(self._group, blocks)
-            self._group.broadcast(blocks.to_bytes(8, "little"))
+            try:
+                blocks = confirm(self._group, blocks)
+            except IlmariError:
+                self._conclude(0)
+                raise
+            self._conclude(blocks)
         return blocks
+
+    def forget(self) -> None:
+        """In place of `agree`, where this rank cannot load: tell them, after they have said whether they can."""
+        if self._group.size > 1:
+            with contextlib.suppress(IlmariError):
+                confirm(self._group, 0)
+            self._conclude(0)
+
+    def _conclude(self, blocks: int) -> None:
+        """All ranks have the engine, with so many blocks; 0: none has."""
+        self._group.broadcast(blocks.to_bytes(8, "little"))
 
     def tell(self, parts: list[Part]) -> None:
         """Have them begin a step."""

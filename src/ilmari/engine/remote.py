@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ilmari.artifact.artifact import Artifact
 from ilmari.engine.engine_process import COMMAND, ERRORS
 from ilmari.engine.frames import FrameReader, frame
+from ilmari.engine.logits import in_one
 from ilmari.engine.messages import (
     Delta,
     Failed,
@@ -147,7 +148,7 @@ class RemoteEngine:
 
     def logits(self, token_ids: Many[int], last: int | None = None) -> NDArray[np.float32]:
         """As `Engine.logits`."""
-        return np.concatenate(list(self.stream_logits(token_ids, last)))
+        return in_one(self.stream_logits(token_ids, last), len(token_ids) if last is None else last)
 
     def stream_logits(self, token_ids: Many[int], last: int | None = None) -> Generator[NDArray[np.float32]]:
         """As `Engine.stream_logits`; while sequences run it waits for them."""

@@ -10,7 +10,7 @@ import signal
 import sys
 
 BEAT = 0.5
-MOST_MISSED = 14
+MOST_MISSED = 12
 """Beats of our own clock; a little more than others allow, which say who it is."""
 
 MOST_AT_FIRST = 240

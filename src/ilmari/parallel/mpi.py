@@ -76,9 +76,12 @@ class MpiGroup:
                 for link in self._links:
                     wire.send(link.data, data)
                 return data
-            return wire.receive(self._links[0].data) or _STOP
+            told = wire.receive(self._links[0].data)
         except OSError:
+            told = None
+        if told is None:  # rank 0 ended without a word: no order to leave, and the heart will say so
             self._await_the_heart()
+        return told
 
     def same_here(self, cpus: list[int]) -> bool:
         """Whether all ranks on this machine give the same CPUs."""
@@ -130,13 +133,17 @@ class MpiGroup:
         raise GroupError("The ranks can no longer speak with each other.")
 
     def _lost(self, who: str) -> None:
-        sentence = f"{who[0].upper()}{who[1:-1]}: the {self.size} ranks of this model end."
+        self._report_and_end(f"{who[0].upper()}{who[1:-1]}: the {self.size} ranks of this model end.")
+
+    def _told(self, why: str) -> None:
+        if why and self.rank == 0:  # the others have no connection to who said it
+            self._report_and_end(why)
+        os._exit(LOST if why else 0)
+
+    def _report_and_end(self, sentence: str) -> NoReturn:
         self._report(sentence)
         self.abandon(sentence)
         os._exit(LOST)
-
-    def _told(self, why: str) -> None:
-        os._exit(LOST if why else 0)
 
 
 def print_loss(sentence: str) -> None:
@@ -167,6 +174,13 @@ def join(size: int, report: Callable[[str], None] = print_loss) -> MpiGroup:
         guard.dismiss()
         raise wrong_size(world.Get_size(), size)
     return MpiGroup(world.Dup(), guard, report)
+
+
+def abort(code: int) -> NoReturn:
+    """End all processes of the MPI world, which wait for this one to join."""
+    from mpi4py import MPI
+
+    MPI.COMM_WORLD.Abort(code)
 
 
 def wrong_size(found: int, ranks: int) -> GroupError:

@@ -1,14 +1,14 @@
 """Runs a rank on behalf of MPI's launcher: `python nurse.py COMMAND...`.
 
-When one rank ends, the launcher kills the others at once. It learns of an end from here a moment later than they learn
-of it from each other, so that they can say which one it was. This runs without the package.
+Where one rank ends, most launchers kill the others at once. They learn of an end from here a moment later than the
+ranks learn of it from each other, so that these can say which one it was. This runs without the package.
 """
 
 import subprocess
 import sys
 import time
 
-LAST_WORDS = 0.5  # seconds
+LAST_WORDS = 2.0  # seconds
 
 
 def main() -> int:

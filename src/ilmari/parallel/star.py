@@ -23,6 +23,10 @@ from ilmari.parallel.member import Member
 JOIN_TIMEOUT = 30.0
 """Seconds within which all ranks, which MPI has started by then, are connected."""
 
+HELLO_TIMEOUT = 1.0
+"""Seconds that one connection may take; who is next waits."""
+
+_MOST_BYTES = 1 << 12  # that who is not known yet may send
 _GET_ADDRESS = 0x8915  # SIOCGIFADDR
 _LOOPBACK = "127.0.0.1"
 
@@ -76,22 +80,29 @@ class Listener:
                 self._socket.settimeout(max(0.01, until - time.monotonic()))
                 try:
                     connection, _ = self._socket.accept()
-                    connection.settimeout(JOIN_TIMEOUT)
-                    hello = _HELLO.decode(wire.receive(connection) or b"")
-                    if not hmac.compare_digest(hello.token, self.meeting.token):
-                        connection.close()
-                        continue
-                    wire.send(connection, msgspec.msgpack.encode(me))
                 except TimeoutError as error:
-                    missing = ", ".join(str(rank) for rank in range(1, size) if rank not in data)
+                    missing = ", ".join(str(rank) for rank in range(1, size) if rank not in data or rank not in beats)
                     raise GroupError(f"Ranks {missing} do not reach rank 0 on host {me.host} over TCP.") from error
-                except (OSError, msgspec.DecodeError):  # somebody else
-                    continue
-                if hello.beats:
+                hello = self._welcome(connection, me)
+                if hello is None:
+                    connection.close()
+                elif hello.beats:
                     beats[hello.member.rank] = connection
                 else:
                     data[hello.member.rank] = hello.member, connection
         return [_link(*data[rank], beats[rank]) for rank in range(1, size)]
+
+    def _welcome(self, connection: socket.socket, me: Member) -> _Hello | None:
+        """What a rank says, which is told who this is; None: it is somebody else."""
+        connection.settimeout(HELLO_TIMEOUT)
+        try:
+            hello = _HELLO.decode(wire.receive(connection, _MOST_BYTES) or b"")
+            if not hmac.compare_digest(hello.token, self.meeting.token):
+                return None
+            wire.send(connection, msgspec.msgpack.encode(me))
+        except (OSError, msgspec.DecodeError):
+            return None
+        return hello
 
 
 def connect(meeting: Meeting, me: Member) -> Link:
@@ -115,7 +126,7 @@ def connect(meeting: Meeting, me: Member) -> Link:
 def _greet(address: str, meeting: Meeting, me: Member, *, beats: bool) -> tuple[Member, socket.socket]:
     connection = socket.create_connection((address, meeting.port), timeout=JOIN_TIMEOUT / 10)
     wire.send(connection, msgspec.msgpack.encode(_Hello(meeting.token, me, beats)))
-    return _MEMBER.decode(wire.receive(connection) or b""), connection
+    return _MEMBER.decode(wire.receive(connection, _MOST_BYTES) or b""), connection
 
 
 def _link(member: Member, data: socket.socket, beats: socket.socket) -> Link:

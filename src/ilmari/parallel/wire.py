@@ -18,14 +18,14 @@ def send(connection: socket.socket, data: bytes) -> None:
     connection.sendall(len(data).to_bytes(_LENGTH, "little") + data)
 
 
-def receive(connection: socket.socket) -> bytes | None:
-    """Wait for one byte string; None where the stream ends, or holds something else.
+def receive(connection: socket.socket, most: int = MAX_BYTES) -> bytes | None:
+    """Wait for one byte string; None where the stream ends, or holds something else, or one longer than `most` bytes.
 
     Raises:
         OSError: the other end is gone, or silent for longer than the socket's timeout.
     """
     length = _exactly(connection, _LENGTH)
-    if length is None or (size := int.from_bytes(length, "little")) > MAX_BYTES:
+    if length is None or (size := int.from_bytes(length, "little")) > most:
         return None
     return _exactly(connection, size)
 

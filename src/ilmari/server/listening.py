@@ -28,8 +28,13 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._ready = ready
 
+    def end(self) -> None:
+        """End in order."""
+        self.should_exit = True
+        self.ending()
+
     def ending(self) -> None:
-        """The first signal has come."""
+        """The end has begun."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -43,8 +48,7 @@ class Server(uvicorn.Server):
         def end() -> None:
             if self.should_exit:
                 task.cancel()
-            self.should_exit = True
-            self.ending()
+            self.end()
 
         for ending in ENDINGS:
             asyncio.get_running_loop().add_signal_handler(ending, end)

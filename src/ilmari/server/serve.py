@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import uvicorn
 
 from ilmari.engine.client import DEFAULT_PLACEMENT, EngineClient, EngineDead
 from ilmari.engine.options import MAX_NUM_SEQS, EngineOptions, Placement
-from ilmari.errors import ArtifactError, ConfigError
+from ilmari.errors import ArtifactError, ConfigError, GroupError
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.model.chat import ChatTemplate
 from ilmari.server.admission import Admission
@@ -45,6 +45,7 @@ def serve(options: ServerOptions, models: Sequence[ModelOptions], engine: Engine
 
     Raises:
         ArtifactError, ConfigError, RequestError, TargetError: something that was asked for cannot be had.
+        GroupError: a rank of the MPI world that this process belongs to is lost.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     with contextlib.suppress(asyncio.CancelledError), _listening(options) as listener:
@@ -70,18 +71,22 @@ async def _serve(
     ready = f"serving {', '.join(served)} at {url_of(options, listener)}"
     clients = list({id(model.engine): model.engine for model in served.values()}.values())
     try:
+        server = _Server(config, app.state.service.admission, ready)
         for model, client in zip(models, clients, strict=True):
-            await _start(model, client)
-        await _Server(config, app.state.service.admission, ready).serve([listener])
+            await _start(model, client, server.end)
+        await server.serve([listener])
+        for client in clients:
+            if client.failure:
+                raise GroupError(client.failure)
     finally:
         app.state.service.threads.close()
         for client in clients:
             await client.close()
 
 
-async def _start(model: ModelOptions, client: EngineClient) -> None:
+async def _start(model: ModelOptions, client: EngineClient, given_up: Callable[[], None]) -> None:
     try:
-        await client.start()
+        await client.start(given_up)
     except (EngineDead, OSError) as error:
         raise ArtifactError(f"{model.folder} cannot be served: {error}") from error
 

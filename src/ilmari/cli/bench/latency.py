@@ -56,9 +56,11 @@ def latency_command(
     from ilmari.bench.workload import Workload
     from ilmari.cli.progress import progress
     from ilmari.engine.launcher import run_again_as_ranks
+    from ilmari.engine.options import Placement
     from ilmari.engine.ranks import form
 
     ranks = Artifact.open(model).manifest.tp
+    Placement(devices=devices, hosts=hosts).check(ranks)
     if ranks > 1 and not mpi_world():
         run_again_as_ranks(ranks, hosts)
     group = form(ranks, devices)
