@@ -6,28 +6,23 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import httptools
 
 from ilmari.errors import ConfigError
+from ilmari.http_url import HttpUrl, split_url
 from ilmari.server.errors import ApiError
 
 CONNECT_TIMEOUT_S = 10.0
 
-_PORTS = {"http": 80, "https": 443}
 _READ_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
-class Upstream:
+class Upstream(HttpUrl):
     """The server at `url`; `path` is what its endpoints begin with."""
 
     url: str
-    scheme: str
-    host: str
-    port: int
-    path: str
 
     @classmethod
     def parse(cls, url: str) -> Upstream:
@@ -36,15 +31,10 @@ class Upstream:
         Raises:
             ConfigError: it is no such URL.
         """
-        try:
-            parts = urlsplit(url)
-            port = parts.port or _PORTS[parts.scheme]
-        except (ValueError, KeyError):
-            parts, port = urlsplit(""), 0
-        plain = url.isascii() and url.isprintable() and " " not in url
-        if not plain or not parts.hostname or parts.username or parts.query or parts.fragment:
+        parts = split_url(url)
+        if parts is None:
             raise ConfigError(f"The API's base URL is {url!r}; expected one such as http://127.0.0.1:8000/v1.")
-        return cls(url, parts.scheme, parts.hostname, port, parts.path.rstrip("/") or "/v1")
+        return cls(parts.host, parts.port, parts.tls, parts.path or "/v1", url)
 
     async def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> UpstreamReply:
         """Send a request and read the head of its reply.
@@ -54,7 +44,7 @@ class Upstream:
         """
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                tls = ssl.create_default_context() if self.scheme == "https" else None
+                tls = ssl.create_default_context() if self.tls else None
                 reader, writer = await asyncio.open_connection(self.host, self.port, ssl=tls)
         except OSError as error:  # a timeout and TLS's errors are such too
             raise ApiError(502, f"{self.url} cannot be reached ({_reason(error)}); start its server.") from error
@@ -72,10 +62,9 @@ class Upstream:
         return reply
 
     def _head(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        host = f"[{self.host}]" if ":" in self.host else self.host
         fields = {
             **headers,
-            "host": host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}",
+            "host": self.host_header,
             "content-length": str(len(body)),
             "connection": "close",
         }
