@@ -131,8 +131,8 @@ def test_a_prompt_is_read_slowly_while_replies_wait_unless_throughput_counts(
         if throughput:
             assert steps[0] == [1, 128]
         else:
-            # FIRST rows in 10 seconds, so 17 in 22; those in 17, so 22 from then on
-            assert steps == [[1, rows - 1] for rows in (FIRST, 17, 22, 22, 22, 22)]
+            # FIRST rows in 10 seconds, so 16 in 20; those in 16, so 20 from then on
+            assert steps == [[1, rows - 1] for rows in (FIRST, 16, 20, 20, 20, 20)]
 
 
 def test_a_prompt_is_read_at_full_speed_when_nobody_waits(artifact: Artifact) -> None:
@@ -193,3 +193,28 @@ def test_one_disturbed_step_does_not_change_the_pace() -> None:
     pace.take(1, 100.0)
     pace.take(16, 100.0)
     assert pace.rows(1) == rows
+
+
+def test_a_growing_prompt_does_not_slow_the_pace() -> None:
+    """Its steps take longer and longer, by the keys that they read, and those of fewer rows were long ago."""
+    pace, alone = Pace(), step_seconds(4, 0.0, 0.016)
+    pace.take(4, alone)
+    steps = []
+    for position in range(200):
+        rows = pace.rows(4)
+        steps.append(step_seconds(rows, 0.0, 0.016) * (1 + position / 400))
+        pace.take(rows, steps[-1])
+    assert max(steps) < 1.1 * STRETCH * alone
+    assert steps[-1] > 0.8 * STRETCH * alone
+
+
+@pytest.mark.parametrize("slow", [WINDOW, 10 * WINDOW])
+def test_a_machine_that_was_slow_for_a_while_is_fast_again(slow: int) -> None:
+    pace, alone = Pace(), step_seconds(4, 0.010, 0.030)
+    for _ in range(WINDOW):
+        pace.take(4, alone)
+    for step in range(slow + 10 * WINDOW):
+        rows = max(8, pace.rows(4))
+        seconds = step_seconds(rows, 0.010, 0.030)
+        pace.take(rows, 3 * seconds if 2 * WINDOW <= step < 2 * WINDOW + slow else seconds)
+    assert seconds > 0.8 * STRETCH * alone

@@ -135,8 +135,12 @@ class Engine:
             prompt_logprobs=[] if params.prompt_logprobs is None else [None],
         )
 
-    def prepare_grammars(self) -> None:
-        """Make what grammars need of the vocabulary, most of a second's work; else the first grammar does."""
+    def prepare(self) -> None:
+        """Do now, before the first sequence, what later ones and those beside them would otherwise wait for.
+
+        That is to have the memory of the KV cache, and to make what grammars need of the vocabulary.
+        """
+        self._others.occupy(self.cache)
         self._sampler.prepare_grammars()
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ilmari.artifact.manifest import Manifest
 from ilmari.engine.memory import available_bytes
 from ilmari.kernels.kv_layout import BLOCK_SIZE, key_shape, value_shape
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 SHARE_OF_MEMORY = 0.5
 """Of what is available, for the KV caches of a machine by default."""
+
+PAGE = 4096
+"""Bytes: a system's pages are no smaller."""
 
 
 def blocks_for(tokens: int) -> int:
@@ -44,11 +49,27 @@ class KvCache:
     """
 
     def __init__(self, plan: Plan, blocks: int) -> None:
-        """Room for `blocks` blocks of 16 tokens; the system provides the memory as it is used."""
+        """Room for `blocks` blocks of 16 tokens; the system provides the memory as it is used, see `occupy`."""
         config, dtype = plan.local, plan.scheme.kv_cache
         layers = range(config.num_hidden_layers)
-        keys = key_shape(dtype, blocks, config.num_key_value_heads, config.head_dim)
-        values = value_shape(dtype, blocks, config.num_key_value_heads, config.head_dim)
-        self.keys: tuple[tvm_ffi.Tensor, ...] = tuple(tensor(aligned_zeros(keys, dtype)) for _ in layers)
-        self.values: tuple[tvm_ffi.Tensor, ...] = tuple(tensor(aligned_zeros(values, dtype)) for _ in layers)
+        key = key_shape(dtype, blocks, config.num_key_value_heads, config.head_dim)
+        value = value_shape(dtype, blocks, config.num_key_value_heads, config.head_dim)
+        keys, values = ([aligned_zeros(shape, dtype) for _ in layers] for shape in (key, value))
+        self._arrays = keys + values
+        self.keys: tuple[tvm_ffi.Tensor, ...] = tuple(map(tensor, keys))
+        self.values: tuple[tvm_ffi.Tensor, ...] = tuple(map(tensor, values))
         self.blocks = blocks
+
+    def occupy(self, ranks_here: int) -> None:
+        """Have the system provide memory now, while the cache is empty, for as many blocks as its share holds.
+
+        Blocks are used from the first on and lie alike in every array. So the step that first writes to a page of 2 MiB
+        does so in every layer: 10 ms where the machine has that memory, and 200 where a hypervisor has to find it.
+
+        ranks_here: of this machine, as `cache_blocks` takes it.
+        """
+        available = available_bytes()
+        size = sum(array.nbytes for array in self._arrays)
+        share = 1.0 if available is None else min(1.0, available * SHARE_OF_MEMORY / ranks_here / max(1, size))
+        for array in self._arrays:
+            array[: int(len(array) * share)].reshape(-1).view(np.uint8)[::PAGE] = 0

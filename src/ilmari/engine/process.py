@@ -167,7 +167,7 @@ def _serve(start: Start, inbox: Inbox, outbox: Outbox) -> None:
         engine = Engine(artifact, throughput=manifest.throughput, group=group, **start.options.given)
     except IlmariError as error:
         _refuse(outbox, error)
-    engine.prepare_grammars()
+    engine.prepare()
     outbox.send(Ready(engine.stats()))
     worker = Worker(engine, tokenizer.stop_token_ids)
     while True:

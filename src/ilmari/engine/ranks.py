@@ -63,6 +63,12 @@ class Do(msgspec.Struct, frozen=True, tag=True):
     parts: list[Part]
 
 
+class Occupy(msgspec.Struct, frozen=True, tag=True):
+    """Have the memory of an engine's KV cache."""
+
+    engine: int
+
+
 class _Outcome(msgspec.Struct, frozen=True):
     """A number that a rank came to, or its user's mistake: the sentence, and its kind of `IlmariError`."""
 
@@ -72,7 +78,7 @@ class _Outcome(msgspec.Struct, frozen=True):
 
 
 _encode = msgspec.msgpack.encode
-_TASK: msgspec.msgpack.Decoder[Load | Do] = msgspec.msgpack.Decoder(Load | Do)
+_TASK: msgspec.msgpack.Decoder[Load | Do | Occupy] = msgspec.msgpack.Decoder(Load | Do | Occupy)
 _DEVICES = msgspec.msgpack.Decoder(list[str])
 _OUTCOME = msgspec.msgpack.Decoder(_Outcome)
 
@@ -151,9 +157,12 @@ def follow(group: Group) -> None:
         if isinstance(task, Load):
             if loaded := _load(group, task):
                 engines[task.engine] = loaded
-        else:
-            runner, cache = engines[task.engine]
+            continue
+        runner, cache = engines[task.engine]
+        if isinstance(task, Do):
             runner.forward(make_batch(task.parts, tile_tokens(runner.plan.local.q_per_kv)), cache)
+        else:
+            cache.occupy(group.local_size)
 
 
 def _load(group: Group, load: Load) -> tuple[Runner, KvCache] | None:
@@ -210,6 +219,12 @@ class Others:
         """Have them begin a step."""
         if self._group.size > 1:
             self._group.broadcast(_encode(Do(self._load.engine, parts)))
+
+    def occupy(self, cache: KvCache) -> None:
+        """Have the memory of their KV caches, and of this rank's."""
+        if self._group.size > 1:
+            self._group.broadcast(_encode(Occupy(self._load.engine)))
+        cache.occupy(self._group.local_size)
 
 
 def blocks_of(artifact: Artifact, load: Load, group: Group) -> int:
