@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ILMARI = (sys.executable, "-m", "ilmari")
-VAMC = (sys.executable, "-c", "from ilmari.compat.vamc import main; main()")
 STORED = (sys.executable, str(Path(__file__).with_name("stored_ilmari.py")))
 """The same with kernels from a store; what follows is the store and the program's name."""
 

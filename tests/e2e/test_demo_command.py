@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commands import ILMARI, assert_refused, ilmari
+from commands import ILMARI, STORED, assert_refused, ilmari, run
 
 pytestmark = pytest.mark.demo_model
 
@@ -28,10 +28,16 @@ def offline(demo_gguf: Path, tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_keep(offline: dict[str, str], tmp_path: Path) -> None:
+@pytest.fixture
+def stored(kernels_compiled_once: Path) -> tuple[str, ...]:
+    """The command, which takes kernels from the store."""
+    return (*STORED, str(kernels_compiled_once), "ilmari")
+
+
+def test_keep(stored: tuple[str, ...], offline: dict[str, str], tmp_path: Path) -> None:
     keep = tmp_path / "kept here"
     for dtype, artifact in ARTIFACTS.items():
-        result = ilmari("demo", "--keep", keep, "--dtype", dtype, env=offline)
+        result = run(stored, "demo", "--keep", keep, "--dtype", dtype, env=offline)
         assert result.returncode == 0
         answer = result.stdout.lower()
         assert "gravity is" in answer
@@ -56,8 +62,8 @@ def test_keep(offline: dict[str, str], tmp_path: Path) -> None:
     assert ilmari("verify", keep / ARTIFACTS["int8"]).returncode == 0
 
 
-def test_nothing_is_left(offline: dict[str, str], tmp_path: Path) -> None:
-    result = ilmari("demo", "--prompt", "What is the capital of France?", "--max-tokens", "7", env=offline)
+def test_nothing_is_left(stored: tuple[str, ...], offline: dict[str, str], tmp_path: Path) -> None:
+    result = run(stored, "demo", "--prompt", "What is the capital of France?", "--max-tokens", "7", env=offline)
     assert result.stdout == "The capital of France is Paris.\n"
     assert "Nothing was kept; `ilmari demo --keep DIR`" in result.stderr
     assert list((tmp_path / "temporary").iterdir()) == []

@@ -15,6 +15,7 @@ from tvm.tirx import PrimFunc
 
 from ilmari.errors import TargetError
 from ilmari.kernels import byte_dot
+from ilmari.kernels.inlining import quick_inlining
 from ilmari.kernels.isa import Isa, isa_named
 from ilmari.kernels.library import aligned_zeros, tensor
 from ilmari.kernels.target import HOST, Target, check_host, host_arch, resolve_target, tvm_target
@@ -65,11 +66,10 @@ def _guarded(array: Array) -> tuple[NDArray[np.uint8], Array]:
 
 @cache
 def _compile(isa: Isa, generate: Callable[..., PrimFunc], *arguments: Any) -> Kernel:
-    if not written_out(isa):
-        return Kernel(generate(isa, *arguments), target_for(isa))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(byte_dot, "_dot", _four_products)
-        return Kernel(generate(isa, *arguments), resolve_target(HOST))
+    with quick_inlining(), pytest.MonkeyPatch.context() as patch:
+        if written_out(isa):
+            patch.setattr(byte_dot, "_dot", _four_products)
+        return Kernel(generate(isa, *arguments), resolve_target(HOST) if written_out(isa) else target_for(isa))
 
 
 def written_out(isa: Isa) -> bool:

@@ -41,7 +41,7 @@ CASES: list[tuple[str, str, dict[str, Any], int, float]] = [
     ("fp16", GENERIC, GROUPED_SIZES["3-per-kv"], 4, FLOATS),
     ("fp16", GENERIC, GROUPED_SIZES["3-per-kv"] | NTK, 4, FLOATS),
     ("w8a16", GENERIC, GROUPED_SIZES["4-per-kv"], 4, FLOATS),
-    ("fp16", AVX2, GROUPED_SIZES["8-per-kv"], 8, ONE_LAYER),
+    ("bf16", GENERIC, GROUPED_SIZES["8-per-kv"], 8, ONE_LAYER),
     ("w8a16", AVX2, GROUPED_SIZES["3-per-kv"], 2, A16),
     ("w8a8_kv8", "host", TINY, 2, A8),
 ]

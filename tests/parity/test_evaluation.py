@@ -31,10 +31,16 @@ TOKENS, WINDOW = 700, 400
 
 
 @pytest.fixture(scope="module")
-def llm(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> LLM:
-    """float16 weights, the checkpoint's own, with float32 activations: no rounding but that of keys and values."""
+def artifact(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, kernels_compiled_once: Path) -> Path:  # noqa: ARG001
+    """float16 weights, the checkpoint's own."""
     config = load_config(write_recipe(tmp_path_factory.mktemp("artifacts"), demo_checkpoint, "fp16"))
-    return LLM(compile_model(config, target="haswell", report=lambda *_: None), max_num_seqs=1)
+    return compile_model(config, report=lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def llm(artifact: Path, one_linear_kernel: None) -> LLM:  # noqa: ARG001
+    """With float32 activations: no rounding but that of keys and values."""
+    return LLM(artifact, max_num_seqs=1)
 
 
 def test_answers(llm: LLM, shared: Path, demo_checkpoint: Path) -> None:

@@ -25,19 +25,20 @@ BFLOAT16_TOLERANCE = 6e-3  # and what is left where prompts are multiplied in bf
 ISA_OF_TARGET = {"host": None, "haswell": "avx2", "x86-64": "generic"}
 
 # Every shape here and on another target, and every precision on every target. Pairs of a shape and a target are the
-# kernels' own tests' affair.
+# kernels' own tests' affair. On other targets than this machine the tests of ranks have the same models but for one,
+# which are then compiled once for both.
 CASES = [
     ("1-per-kv", "fp16", "host"),
     ("1-per-kv", "bf16", "haswell"),
     ("2-per-kv", "bf16", "host"),
-    ("2-per-kv", "w8a16", "x86-64"),
+    ("2-per-kv", "fp16", "haswell"),
     ("3-per-kv", "w8a16", "host"),
-    ("3-per-kv", "fp16", "haswell"),
-    ("3-per-kv", "bf16", "x86-64"),
+    ("3-per-kv", "w8a16", "haswell"),
+    ("3-per-kv", "fp16", "x86-64"),
     ("4-per-kv", "w8a16", "host"),
-    ("4-per-kv", "fp16", "x86-64"),
+    ("4-per-kv", "w8a16", "x86-64"),
     ("8-per-kv", "fp16", "host"),
-    ("8-per-kv", "w8a16", "haswell"),
+    ("8-per-kv", "bf16", "x86-64"),
 ]
 
 

@@ -18,6 +18,7 @@ from ilmari.kernels.attention_tiles import tile_tokens
 from ilmari.kernels.embedding import embedding
 from ilmari.kernels.form import BFLOAT16, FLOAT32, GROUPS, HALVES, PAIRS, WORDS, Form
 from ilmari.kernels.gated_groups import gated_groups
+from ilmari.kernels.inlining import quick_inlining
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.layer_input import copy, norm, silu
 from ilmari.kernels.linear_bfloat16 import linear_bfloat16
@@ -99,7 +100,8 @@ def compile_kernels(plan: Plan, target: Target, progress: Progress, names: Colle
     functions = {}
     for done, (name, generate) in enumerate(table.items()):
         progress(done, len(table) + 1)
-        functions[name] = generate().with_attr("global_symbol", name)
+        with quick_inlining():
+            functions[name] = generate().with_attr("global_symbol", name)
     progress(len(table), len(table) + 1)
     executable = tvm.compile(tvm.IRModule(functions), target=tvm_target(target), tir_pipeline="tirx")
     with _object_file() as path:
