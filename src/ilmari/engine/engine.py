@@ -181,8 +181,8 @@ class Engine:
     def _forward(self, work: Many[Work]) -> NDArray[np.float32]:
         """A step's logits, on all ranks together."""
         parts = [item.part for item in work]
-        self._others.tell(parts)
-        return self._runner.forward(make_batch(parts, self._tile_tokens), self.cache)
+        with self._others.doing(parts):
+            return self._runner.forward(make_batch(parts, self._tile_tokens), self.cache)
 
     def _extend(self, item: Work, row: int) -> bool:
         """Take in a sequence's part of a step, whose logits start at `row`; whether it gained tokens."""
