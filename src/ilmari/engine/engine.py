@@ -123,7 +123,7 @@ class Engine:
             )
         return Sequence(
             id=next(self._ids),
-            tokens=list(prompt),
+            tokens=[int(token) for token in prompt],
             prompt_len=len(prompt),
             max_len=max_len,
             params=params,
