@@ -15,7 +15,7 @@ from ilmari.engine.options import EngineOptions, Placement
 from ilmari.engine.prefix_chain import PrefixChain
 from ilmari.engine.sequence import Sequence
 
-INTEGERS = [("w8a16", 1), ("w8a8", 1), ("w8a16_kv8", 1), ("w8a16", 2)]
+INTEGERS = [("w8a16", 2), ("w8a8", 1), ("w8a16_kv8", 1)]
 GREEDY = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True, logprobs=3)
 SEEDED = replace(GREEDY, temperature=1.5, repetition_penalty=1.1, seed=11)
 PROMPT: list[int] = np.random.default_rng(7).integers(3, 333, 100).tolist()
