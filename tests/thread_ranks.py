@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from ilmari.engine.ranks import follow
+from ilmari.errors import GroupError
 from ilmari.kernels.library import load_runtime
 from ilmari.parallel.group import ALONE, Group
 
@@ -50,12 +51,15 @@ class ThreadGroup:
         if self.rank:
             return self.shared.told[self.rank].get()
         assert data is not None
+        if self.shared.barrier.broken:
+            raise GroupError("The ranks have ended.")
         for queue in self.shared.told[1:]:
             queue.put(data)
         return data
 
     def abandon(self) -> None:
-        pass
+        self.shared.abandoned = True
+        self.shared.barrier.abort()
 
 
 class Shared:
@@ -67,6 +71,7 @@ class Shared:
         self.barrier = threading.Barrier(size, timeout=60)
         self.told: list[SimpleQueue[bytes]] = [SimpleQueue() for _ in self.arrays]
         self.gathered: list[int] = []
+        self.abandoned = False
 
 
 @contextmanager
@@ -82,7 +87,8 @@ def thread_ranks() -> Iterator[None]:
             follow(group)
         except BaseException:
             group.shared.barrier.abort()
-            raise
+            if not group.shared.abandoned:
+                raise
 
     def form(ranks: int, _devices: str | None = None) -> Group:
         if ranks == 1:
@@ -100,6 +106,7 @@ def thread_ranks() -> Iterator[None]:
         patch.setattr("ilmari.engine.opening.starts_ranks", lambda _ranks: False)
         yield
         for group in leaders:
-            group.broadcast(b"")
+            for queue in group.shared.told[1:]:
+                queue.put(b"")
         for thread in threads:
             thread.join(60)

@@ -91,8 +91,12 @@ def mpi_host() -> str:
 
 
 def without_mpi_world() -> dict[str, str]:
-    """The environment for a process that does not belong to this one's MPI world."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PMI", "OMPI_", "HYDI_"))}
+    """The environment for a process that does not belong to this one's MPI world; where it has none, all of it.
+
+    A site's or a user's own settings of MPI have the same prefixes as what a launcher tells its ranks.
+    """
+    prefixes = ("PMI", "OMPI_", "HYDI_") if any(rank in os.environ for rank, _ in _MPI_WORLDS) else ()
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
 
 def mpi_descriptors() -> list[int]:

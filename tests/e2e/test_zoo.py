@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from checkpoints import TINY_SIZES, write_checkpoint
+from commands import ilmari
+from needs_mpi import needs_mpi
 from refusals import ilmari_here
 from thread_ranks import thread_ranks
 
@@ -18,6 +20,24 @@ ONE_RANK = "frontend.model_kwargs.tp=1"
 ALIGNED = "frontend.model_kwargs.align_qkv=true"  # two KV heads for four ranks
 QUICK_TARGET = ["--target", "x86-64"] if platform.machine() == "x86_64" else []  # compiled sooner than for this CPU
 GPTQ = "gptq"
+
+
+@needs_mpi
+@pytest.mark.demo_model
+@pytest.mark.slow
+def test_real_weights_on_four_processes(shared: Path, demo_checkpoint: Path, tmp_path: Path) -> None:
+    """Nine heads over three KV heads: four ranks need the hint, and the refusal without it says so."""
+    recipe = shared / "zoo" / "internlm2_hf_internlm_fp16.yaml"
+    paths = [f"frontend.checkpoint={demo_checkpoint}", f"workspace.path={tmp_path}"]
+    sets = [word for change in paths for word in ("--set", change)]
+    refused = ilmari_here("compile", recipe, *sets)
+    assert refused.returncode == 2
+    assert "align_qkv" in refused.stderr
+    assert ilmari_here("compile", recipe, *sets, "--set", ALIGNED, *QUICK_TARGET).returncode == 0
+    (artifact,) = tmp_path.iterdir()
+    options = ["--temperature", "0", "--max-tokens", "6", "--threads", "1"]
+    answer = ilmari("generate", "--model", artifact, "--prompt", "The capital of France is", *options)
+    assert answer.stdout.strip().startswith("Paris"), answer.stderr
 
 
 @pytest.mark.parametrize(

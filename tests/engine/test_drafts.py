@@ -1,11 +1,11 @@
 """Drafted tokens: never another text, fewer steps where text repeats itself, and none where they do not pay."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints import CompileTiny
 
 from ilmari import SamplingParams
 from ilmari.artifact.artifact import Artifact
@@ -24,7 +24,7 @@ PROMPTS = {
     "one token": [9],
 }
 
-pytestmark = pytest.mark.usefixtures("one_linear_kernel")
+pytestmark = pytest.mark.usefixtures("one_linear_kernel", "ranks_as_threads")
 
 
 def run(
@@ -44,12 +44,7 @@ def run(
 @pytest.mark.parametrize(
     "names", [["repetitive"], ["random"], ["one token"], ["repetitive", "one token"]], ids="+".join
 )
-def test_drafts_change_no_bit(
-    tiny_artifact: Path,
-    ranks_as_threads: None,  # noqa: ARG001
-    params: SamplingParams,
-    names: list[str],
-) -> None:
+def test_drafts_change_no_bit(tiny_artifact: Path, params: SamplingParams, names: list[str]) -> None:
     """Not of a token, not of a logprob, in any precision."""
     artifact = Artifact.open(tiny_artifact)
     prompts = [PROMPTS[name] for name in names]
@@ -64,9 +59,9 @@ def test_drafts_change_no_bit(
         assert fewer < steps
 
 
-@pytest.fixture(scope="module")
-def artifact(compile_tiny: Callable[..., Path]) -> Artifact:
-    return Artifact.load(compile_tiny("w8a16"))
+@pytest.fixture(scope="module", params=[1, 2], ids="tp{}".format)
+def artifact(request: pytest.FixtureRequest, compile_tiny: CompileTiny) -> Artifact:
+    return Artifact.open(compile_tiny("w8a16", tp=request.param))
 
 
 def test_every_step_of_a_loop_brings_five_tokens(artifact: Artifact) -> None:

@@ -1,6 +1,7 @@
 """What a caller asks of a model and what comes back: texts, reasons, refusals, streams."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -8,23 +9,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import EOS, IM_END, IM_START, assert_one_sentence
+from checkpoints import EOS, IM_END, IM_START, CompileTiny, assert_one_sentence
 
 from ilmari import LLM, SamplingParams
 from ilmari.engine.output import CompletionOutput
-from ilmari.errors import ArtifactError, RequestError
+from ilmari.errors import ArtifactError, GroupError, RequestError
 
-pytestmark = pytest.mark.usefixtures("one_linear_kernel")
+pytestmark = pytest.mark.usefixtures("one_linear_kernel", "ranks_as_threads")
 
 VOCAB, MAX_PROMPT_LEN, MAX_SEQ_LEN = 333, 128, 256
 GREEDY = SamplingParams(temperature=0, max_tokens=32, ignore_eos=True)
 PROMPT = [1, 70, 104, 7]
 
 
-@pytest.fixture(scope="module", params=["fp16", "w8a16"])
-def tiny_artifact(request: pytest.FixtureRequest, compile_tiny: Callable[..., Path]) -> Path:
-    """Of floats and of integers: what is asked and refused depends on no more than that, if on anything."""
-    return compile_tiny(request.param)
+@pytest.fixture(scope="module", params=[("fp16", 1), ("w8a16", 2)], ids=["fp16-tp1", "w8a16-tp2"])
+def tiny_artifact(request: pytest.FixtureRequest, compile_tiny: CompileTiny) -> Path:
+    """Of floats on one rank, of integers on two: what is asked and refused depends on no more than that, if on any."""
+    scheme, ranks = request.param
+    return compile_tiny(scheme, tp=ranks)
 
 
 def complete(llm: LLM, prompt: str | Sequence[int], params: SamplingParams) -> CompletionOutput:
@@ -366,8 +368,9 @@ def test_an_exception_in_a_step_frees_all_blocks(llm: LLM, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         llm.generate([PROMPT] * 40, GREEDY)
     assert not llm.engine.has_work
-    calls = -1000
-    assert complete(llm, PROMPT, GREEDY) == want
+    monkeypatch.setattr(llm.engine._runner, "forward", forward)
+    with nullcontext() if llm.manifest.tp == 1 else the_others_have_ended():
+        assert complete(llm, PROMPT, GREEDY) == want
 
 
 def test_an_exception_while_logits_are_computed_frees_all_blocks(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,7 +382,13 @@ def test_an_exception_while_logits_are_computed_frees_all_blocks(llm: LLM, monke
     with pytest.raises(MemoryError):
         llm.logits(PROMPT)
     monkeypatch.setattr(llm.engine._runner, "forward", forward)
-    assert llm.logits(PROMPT).shape == (4, VOCAB)
+    with nullcontext() if llm.manifest.tp == 1 else the_others_have_ended():
+        assert llm.logits(PROMPT).shape == (4, VOCAB)
+
+
+def the_others_have_ended() -> AbstractContextManager[object]:
+    """No rank can leave a step that fails on another, so it is the last one."""
+    return pytest.raises(GroupError, match="have ended")
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
 """Log-probabilities of a prompt's own tokens, against the logits, however the prompt is computed."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import CompileTiny
 
 from ilmari import SamplingParams
 from ilmari.artifact.artifact import Artifact
-from ilmari.engine.engine import Engine
+from ilmari.engine.opening import open_engine
+from ilmari.engine.options import EngineOptions, Placement
+
+pytestmark = pytest.mark.usefixtures("ranks_as_threads")
 
 PARAMS = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True, prompt_logprobs=3)
 PROMPTS: list[list[int]] = [
@@ -17,9 +19,9 @@ PROMPTS: list[list[int]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def artifact(compile_tiny: Callable[..., Path]) -> Artifact:
-    return Artifact.load(compile_tiny("w8a16"))
+@pytest.fixture(scope="module", params=[1, 2], ids="tp{}".format)
+def artifact(request: pytest.FixtureRequest, compile_tiny: CompileTiny) -> Artifact:
+    return Artifact.open(compile_tiny("w8a16", tp=request.param))
 
 
 @pytest.mark.parametrize("limits", [{}, {"max_num_batched_tokens": 16, "max_num_seqs": 3}, {"blocks": 8}], ids=str)
@@ -27,7 +29,7 @@ def test_prompt_logprobs_are_those_of_the_logits(artifact: Artifact, limits: dic
     """Whole prompts and pieces, and prompts that are computed again."""
     if "blocks" in limits:
         limits = {"kv_cache_memory_bytes": limits["blocks"] * 16 * artifact.manifest.plan.kv_bytes_per_token}
-    engine = Engine(artifact, **limits)
+    engine = open_engine(artifact, EngineOptions(**limits), Placement())
     sequences = [engine.add(prompt, PARAMS, frozenset()) for prompt in PROMPTS]
     while engine.has_work:
         for sequence in engine.step():
@@ -48,7 +50,7 @@ def test_prompt_logprobs_are_those_of_the_logits(artifact: Artifact, limits: dic
 
 
 def test_no_prefix_is_reused_where_its_logits_are_wanted(artifact: Artifact) -> None:
-    engine = Engine(artifact)
+    engine = open_engine(artifact, EngineOptions(), Placement())
     plain = SamplingParams(temperature=0, max_tokens=1)
     for params, cached in ((PARAMS, 0), (plain, 96), (PARAMS, 0)):
         sequence = engine.add(PROMPTS[0], params, frozenset())

@@ -140,6 +140,36 @@ def test_a_rank_that_fails(shared_by_two: Path) -> None:
     assert "MemoryError" in done.stderr
 
 
+INTERRUPTED = """
+import sys
+from ilmari import LLM
+from ilmari.errors import GroupError
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+llm = LLM(sys.argv[1])
+runner = llm.engine._runner
+forward, runner.forward = runner.forward, interrupt
+for _ in range(2):
+    try:
+        llm.generate([[1]])
+    except (KeyboardInterrupt, GroupError) as error:
+        print(type(error).__name__, error, flush=True)
+    runner.forward = forward
+"""
+
+
+def test_a_step_that_is_interrupted(shared_by_two: Path) -> None:
+    """The other rank cannot leave it; nobody waits for it, nor takes its sums for those of the next one."""
+    began = time.monotonic()
+    command = [*mpiexec(2), "-disable-auto-cleanup", sys.executable, "-c", INTERRUPTED, str(shared_by_two)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = "GroupError The 2 ranks of this model have ended, since a step failed on rank 0."
+    assert done.stdout.splitlines()[:2] == ["KeyboardInterrupt ", ended]
+    assert time.monotonic() - began < 30
+
+
 def test_kernels_of_several_ranks(shared_by_two: Path) -> None:
     command = ilmari("bench", "kernels", "--model", str(shared_by_two))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

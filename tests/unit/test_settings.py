@@ -10,7 +10,7 @@ import pytest
 
 from ilmari import cpus
 from ilmari.errors import ConfigError
-from ilmari.settings import cache_dir, num_threads, pinned_cpus
+from ilmari.settings import cache_dir, mpi_world, num_threads, pinned_cpus, without_mpi_world
 
 
 @pytest.fixture(autouse=True)
@@ -149,3 +149,15 @@ def test_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_dir() == Path("/xdg/ilmari")
     monkeypatch.setenv("ILMARI_CACHE", "/cache")
     assert cache_dir() == Path("/cache")
+
+
+def test_settings_of_mpi_are_for_the_ranks_and_a_rank_s_place_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open MPI's own settings have the prefix of what its launcher tells a rank."""
+    monkeypatch.setenv("OMPI_ALLOW_RUN_AS_ROOT", "1")
+    assert mpi_world() is None
+    assert without_mpi_world() == dict(os.environ)
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
+    monkeypatch.setenv("PMIX_RANK", "0")
+    assert mpi_world() is None
+    assert not [name for name in without_mpi_world() if name.startswith(("OMPI_", "PMI"))]

@@ -123,7 +123,7 @@ class Engine:
             )
         return Sequence(
             id=next(self._ids),
-            tokens=list(prompt),
+            tokens=[int(token) for token in prompt],
             prompt_len=len(prompt),
             max_len=max_len,
             params=params,
@@ -185,8 +185,8 @@ class Engine:
     def _forward(self, work: Many[Work]) -> NDArray[np.float32]:
         """A step's logits, on all ranks together."""
         parts = [item.part for item in work]
-        self._others.tell(parts)
-        return self._runner.forward(make_batch(parts, self._tile_tokens), self.cache)
+        with self._others.doing(parts):
+            return self._runner.forward(make_batch(parts, self._tile_tokens), self.cache)
 
     def _extend(self, item: Work, row: int) -> bool:
         """Take in a sequence's part of a step, whose logits start at `row`; whether it gained tokens."""

@@ -8,7 +8,7 @@ import itertools
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -215,10 +215,18 @@ class Others:
         """All ranks have the engine, with so many blocks; 0: none has."""
         self._group.broadcast(blocks.to_bytes(8, "little"))
 
-    def tell(self, parts: list[Part]) -> None:
-        """Have them begin a step."""
-        if self._group.size > 1:
+    @contextlib.contextmanager
+    def doing(self, parts: list[Part]) -> Iterator[None]:
+        """Have them do a step, which this rank does meanwhile. If it fails here they end, since none can leave it."""
+        if self._group.size == 1:
+            yield
+            return
+        try:
             self._group.broadcast(_encode(Do(self._load.engine, parts)))
+            yield
+        except BaseException:
+            self._group.abandon()
+            raise
 
     def occupy(self, cache: KvCache) -> None:
         """Have the memory of their KV caches, and of this rank's."""

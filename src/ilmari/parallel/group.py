@@ -36,7 +36,11 @@ class Group(Protocol):
         """
 
     def broadcast(self, data: bytes | None) -> bytes:
-        """Rank 0's `data`, for every rank; the others give None."""
+        """Rank 0's `data`, for every rank; the others give None.
+
+        Raises:
+            GroupError: the group was abandoned.
+        """
 
     def abandon(self) -> None:
         """Have the other ranks end at once, wherever they are."""

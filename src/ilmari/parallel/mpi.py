@@ -53,6 +53,7 @@ class MpiGroup:
         self._links = self._meet()
         self._heart = Heart({link.beats: link.member for link in self._links}, guard, self._lost, self._told)
         self._heart.start()
+        self._abandoned = False
 
     def all_reduce(self, array: NDArray[np.float32]) -> None:
         """As `Group` says. Both ways to add two numbers, and every algorithm of MPI's that computes a sum once, give
@@ -70,6 +71,8 @@ class MpiGroup:
 
     def broadcast(self, data: bytes | None) -> bytes:
         """As `Group` says; the wait costs no time. A rank that gets nothing, an empty string, is to leave."""
+        if self._abandoned:
+            raise GroupError(f"The {self.size} ranks of this model have ended, since a step failed on rank 0.")
         try:
             if self.rank == 0:
                 assert data is not None
@@ -93,6 +96,8 @@ class MpiGroup:
 
     def leave(self) -> None:
         """End the group in order, on all ranks, while no step runs."""
+        if self._abandoned:
+            return
         self._heart.stop()
         with contextlib.suppress(OSError):
             for link in self._links:
@@ -107,8 +112,9 @@ class MpiGroup:
             self.abandon()
 
     def abandon(self, last_words: str = "") -> None:
-        """Tell the other ranks to end at once, wherever they are, as this process is about to."""
+        """Tell the other ranks to end at once, wherever they are; this one can then do no more than end."""
         self._heart.say(last_words)
+        self._abandoned = True
 
     def _meet(self) -> list[Link]:
         listener = Listener() if self.rank == 0 else None
