@@ -28,7 +28,7 @@ FLOATS = 1e-4
 A16 = 4e-4
 # What differs in the last bit of a float may round to the next of 255 levels, and so do others behind it: what is left
 # is a share of what 8 bits cost anyway. A token may change places with a rival that is nearer than the largest error.
-A8 = 1e-2
+A8 = 5e-3
 
 NTK = {"rope_scaling": {"type": "dynamic", "factor": 2.5}, "max_position": 64}
 TINY: dict[str, Any] = {"heads": 6, "kv_heads": 2, "vocab": 333}
