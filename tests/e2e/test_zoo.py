@@ -35,7 +35,7 @@ def test_real_weights_on_four_processes(shared: Path, demo_checkpoint: Path, tmp
     assert "align_qkv" in refused.stderr
     assert ilmari_here("compile", recipe, *sets, "--set", ALIGNED, *QUICK_TARGET).returncode == 0
     (artifact,) = tmp_path.iterdir()
-    options = ["--temperature", "0", "--max-tokens", "6", "--threads", "1"]
+    options = ["--temperature", "0", "--max-tokens", "3", "--threads", "1"]
     answer = ilmari("generate", "--model", artifact, "--prompt", "The capital of France is", *options)
     assert answer.stdout.strip().startswith("Paris"), answer.stderr
 

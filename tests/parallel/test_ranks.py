@@ -27,25 +27,22 @@ FLOATS = 1e-4
 # A rank rounds its part of a row to 16 bits by the part's own largest number, and not by that of the whole row.
 A16 = 4e-4
 # What differs in the last bit of a float may round to the next of 255 levels, and so do others behind it: what is left
-# is a share of what 8 bits cost anyway, and a token may change places with a rival that is as near.
-A8 = 1e-2
+# is a share of what 8 bits cost anyway. A token may change places with a rival that is nearer than the largest error.
+A8 = 5e-3
 
 NTK = {"rope_scaling": {"type": "dynamic", "factor": 2.5}, "max_position": 64}
 TINY: dict[str, Any] = {"heads": 6, "kv_heads": 2, "vocab": 333}
 
-# Query heads per KV head 1, 2, 3, 4 and 8; KV heads that do not divide, and fewer than there are ranks. Kernels of
-# lesser CPUs are compiled sooner.
+# Every precision of weights, activations and cache. Query heads per KV head 1, 2, 3, 4 and 8; KV heads that do not
+# divide, and fewer than there are ranks. Kernels of lesser CPUs are compiled sooner.
 CASES: list[tuple[str, str, dict[str, Any], int, float]] = [
     ("fp16", "host", GROUPED_SIZES["1-per-kv"], 2, ONE_LAYER),
-    ("fp16", AVX2, GROUPED_SIZES["2-per-kv"], 8, ONE_LAYER),
+    ("bf16", AVX2, GROUPED_SIZES["2-per-kv"], 8, ONE_LAYER),
     ("fp16", GENERIC, GROUPED_SIZES["3-per-kv"], 4, FLOATS),
     ("fp16", GENERIC, GROUPED_SIZES["3-per-kv"] | NTK, 4, FLOATS),
-    ("w8a16", GENERIC, GROUPED_SIZES["4-per-kv"], 4, FLOATS),
-    ("bf16", GENERIC, GROUPED_SIZES["8-per-kv"], 8, ONE_LAYER),
+    ("w8a16_kv8", GENERIC, GROUPED_SIZES["4-per-kv"] | {"layers": 1}, 4, ONE_LAYER),
+    ("w16kv8", AVX2, GROUPED_SIZES["8-per-kv"], 8, ONE_LAYER),
     ("w8a16", AVX2, GROUPED_SIZES["3-per-kv"], 2, A16),
-    ("bf16", GENERIC, GROUPED_SIZES["2-per-kv"], 2, ONE_LAYER),
-    ("w16kv8", AVX2, GROUPED_SIZES["1-per-kv"], 2, ONE_LAYER),
-    ("w8a16_kv8", GENERIC, GROUPED_SIZES["8-per-kv"] | NTK, 2, ONE_LAYER),
     ("w8a8_kv8", "host", TINY, 2, A8),
 ]
 
@@ -71,16 +68,22 @@ def test_logits_and_text(
     greedy = SamplingParams(temperature=0, max_tokens=64, ignore_eos=True)
     texts = [[output.outputs[0].token_ids for output in llm.generate(prompts, greedy)] for llm in (one, several)]
     for text, prompt, other in zip(texts[0], prompts, texts[1], strict=True):
-        assert text == other or (tolerance == A8 and shortfall(one, prompt, text, other) < error)
+        assert text == other or (tolerance == A8 and shortfall(one, several, prompt, text, other) < error)
 
 
-def shortfall(llm: LLM, prompt: list[int], text: list[int], other: list[int]) -> float:
-    """How far below the best the other text's first different token is, as a share of the logits' range."""
-    at = next(place for place, (a, b) in enumerate(zip(text, other, strict=True)) if a != b)
-    row = llm.logits([*prompt, *text[:at]])[-1]
-    below = float((row.max() - row[other[at]]) / np.ptp(row))
-    print(f"token {at} of {len(text)} differs; it is {below:.1e} of the range below the best")
-    return below
+def shortfall(one: LLM, several: LLM, prompt: list[int], text: list[int], other: list[int]) -> float:
+    """How far one rank's logits have several ranks' choice below the best at most, as a share of their range.
+
+    At each of the text's places: in the other text up to where it parts, by their logits after the first text from
+    there on.
+    """
+    rows, theirs = (llm.logits([*prompt, *text[:-1]])[len(prompt) - 1 :] for llm in (one, several))
+    parts = next(place for place, (a, b) in enumerate(zip(text, other, strict=True)) if a != b)
+    choices = np.array([*other[: parts + 1], *theirs[parts + 1 :].argmax(axis=1)])
+    below = rows.max(axis=1) - rows[np.arange(len(text)), choices]
+    different = (choices != text).sum()
+    print(f"texts part at {parts}; {different} of {len(text)} differ, {below.max() / np.ptp(rows):.1e} below the best")
+    return float(below.max() / np.ptp(rows))
 
 
 def tokens(count: int, seed: int) -> list[int]:
