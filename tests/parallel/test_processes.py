@@ -66,9 +66,30 @@ def test_two_processes_answer_as_one(shared_by_two: Path, alone: LLM, monkeypatc
         llm.generate([PROMPTS[0]], GREEDY)[0].outputs[0].token_ids
         == alone.generate([PROMPTS[0]], GREEDY)[0].outputs[0].token_ids
     )
+    check_interruptions(llm, monkeypatch)
     assert set(mark.ranks()) == {0, 1}
     llm.engine.close()
     assert set(mark.processes()) <= {mine}
+
+
+def check_interruptions(llm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes of a request that a key ended is not taken for another's; nor is what a closed one leaves."""
+    want, want_tokens = llm.logits(PROMPTS[1]), llm.generate(PROMPTS[0], GREEDY)[0].outputs[0].token_ids
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for ask in (lambda: llm.logits(PROMPTS[0] * 9), lambda: llm.generate(PROMPTS[1], GREEDY)):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(llm.engine), "_receive", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                ask()
+        np.testing.assert_array_equal(llm.logits(PROMPTS[1]), want)
+        assert llm.generate(PROMPTS[0], GREEDY)[0].outputs[0].token_ids == want_tokens
+    pieces = llm.engine.stream_logits(PROMPTS[0])
+    next(pieces)
+    pieces.close()
+    np.testing.assert_array_equal(llm.logits(PROMPTS[1]), want)
 
 
 def ilmari(*arguments: str) -> list[str]:

@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable
 from collections.abc import Sequence as Many
 
 import numpy as np
@@ -65,6 +65,7 @@ class RemoteEngine:
         self._stats = Stats()
         self._frames: FrameReader[FromEngine] = FrameReader(FromEngine)
         self._received: list[FromEngine] = []
+        self._asked = self._answered = 0  # requests for logits
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(
@@ -154,29 +155,27 @@ class RemoteEngine:
         """As `Engine.stream_logits`; while sequences run it waits for them."""
         check_prompt(token_ids, self.manifest.max_seq_len, self.config.vocab_size)
         self._send(Score([int(token) for token in token_ids], last))
-        answers = self._answers()
-        try:
+        self._asked += 1
+        with contextlib.closing(self._answers(self._asked)) as answers:
             yield from self._steps(answers)
-        finally:
-            for _ in answers:  # what is left of them is not to be taken for something else
-                pass
 
-    def _answers(self) -> Iterator[Logits]:
-        """The answers to a request for logits; steps that come before them are kept."""
+    def _answers(self, number: int) -> Generator[Logits]:
+        """The answers to the request for logits of a number; steps that come before them are kept."""
         steps = []
-        while True:
-            message = self._receive()
-            if not isinstance(message, Logits):
-                steps.append(message)
-            elif message.rows is not None:
-                yield message
-            else:
-                self._received = [*steps, *self._received]
-                if message.error:
+        try:
+            while self._answered < number:
+                mine = self._answered == number - 1  # else it is left of a request that was closed, or interrupted
+                message = self._receive()
+                if not isinstance(message, Logits):
+                    steps.append(message)
+                elif mine and message.error:
                     raise RequestError(message.error)
-                return
+                elif mine and message.rows is not None:
+                    yield message
+        finally:
+            self._received = [*steps, *self._received]
 
-    def _steps(self, answers: Iterator[Logits]) -> Generator[NDArray[np.float32]]:
+    def _steps(self, answers: Iterable[Logits]) -> Generator[NDArray[np.float32]]:
         pieces: list[NDArray[np.float32]] = []
         for answer in answers:
             assert answer.rows is not None
@@ -216,7 +215,9 @@ class RemoteEngine:
                 if isinstance(message, Lost):
                     self._sequences.clear()
                     raise GroupError(message.error)
-        return self._received.pop(0)
+        message = self._received.pop(0)
+        self._answered += isinstance(message, Logits) and message.rows is None
+        return message
 
     def _receive_last_words(self) -> None:
         while True:
