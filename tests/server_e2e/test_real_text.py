@@ -19,7 +19,12 @@ from ilmari.compile.config import load_config
 from ilmari.compile.pipeline import compile_model
 from ilmari.demo.recipe import write_recipe
 
-pytestmark = [pytest.mark.demo_model, pytest.mark.slow, pytest.mark.timeout(600)]  # the model is compiled first
+pytestmark = [
+    pytest.mark.demo_model,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),  # the model is compiled first
+    pytest.mark.usefixtures("kernels_compiled_once"),
+]
 
 FREE = {"allowed_token_ids": None, "ignore_eos": False}
 CAPITAL = "The capital of France is"

@@ -15,7 +15,13 @@ from ilmari.compile.config import load_config
 from ilmari.compile.pipeline import compile_model
 from ilmari.demo.recipe import write_recipe
 
-pytestmark = [pytest.mark.browser, pytest.mark.demo_model, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.demo_model,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("kernels_compiled_once"),
+]
 
 KEY = "sk-of-the-reader"
 
