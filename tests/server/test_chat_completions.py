@@ -59,6 +59,32 @@ def test_stream(client: TestClient, engine: FakeEngine) -> None:
         assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["stop"]
 
 
+def test_as_evalscope_asks(client: TestClient, engine: FakeEngine) -> None:
+    """The fields of a recorded request, streamed; then all others that its generation config can have it send."""
+    drawn = {"max_tokens": 16, "seed": 0, "temperature": 0.0}
+    body = {"model": "tiny", "messages": [USER], **drawn, "stream": True, "stream_options": {"include_usage": True}}
+    lines = [line.removeprefix("data: ") for line in client.post(URL, json=body).text.split("\n\n") if line]
+    *chunks, last = map(json.loads, lines[:-1])
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == TEXT
+    assert (last["choices"], last["usage"]["completion_tokens"]) == ([], len(TEXT.encode()) + 1)
+    ((_, params, _),) = engine.asked.values()
+    assert {name: getattr(params, name) for name in drawn} == drawn
+    more = {
+        "frequency_penalty": 0.1,
+        "presence_penalty": 0.2,
+        "repetition_penalty": 1.1,
+        "logit_bias": {"7": -100},
+        "top_p": 0.9,
+        "top_k": 20,
+        "n": 1,
+        "stop": ["\n\n"],
+        "logprobs": True,
+        "top_logprobs": 2,
+        "structured_outputs": {"regex": "答案：[ABCD]"},
+    }
+    ask(client, model="tiny", **drawn, **more)
+
+
 def test_continuous_usage(client: TestClient) -> None:
     body = {"messages": [USER], "stream": True, "stream_options": {"continuous_usage_stats": True}}
     lines = [line.removeprefix("data: ") for line in client.post(URL, json=body).text.split("\n\n") if line]

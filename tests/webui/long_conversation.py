@@ -35,6 +35,9 @@ SCROLL = """async () => {
         await frame();
     }
 }"""
+# Playwright's locators search all elements again and again, which is work for the page; these look at one.
+BEGUN = "() => !document.getElementById('stop').hidden"
+ENDED = "() => document.getElementById('stop').hidden"
 
 
 def fill(chat: ChatPage) -> None:
@@ -60,4 +63,7 @@ def stream(chat: ChatPage, server: ScriptedServer) -> None:
     """A long reply at the end of it all."""
     text = "\n".join(TEXT.replace("{n}", str(n)) for n in range(20))
     server.replies.append(Reply(tuple(text[at : at + 12] for at in range(0, len(text), 12)), pause=0.002))
-    chat.talk("One more")
+    chat.page.keyboard.insert_text("One more")
+    chat.page.keyboard.press("Enter")
+    chat.page.wait_for_function(BEGUN)
+    chat.page.wait_for_function(ENDED)
