@@ -71,7 +71,8 @@ QUARTERS = [[0, 2], [4, 6], [1, 3], [5, 7]]
         ("1;0", [[1], [0]]),
     ],
 )
-def test_two_nodes(machine: Path, text: str, want: list[list[int]]) -> None:
+@pytest.mark.usefixtures("machine")
+def test_two_nodes(text: str, want: list[list[int]]) -> None:
     assert cpus_of_all(text) == want
     assert [even_part(list(range(8)), rank, 4) for rank in range(4)] == QUARTERS
 
@@ -91,7 +92,8 @@ def test_one_node(machine: Path, text: str, want: list[list[int]]) -> None:
 
 
 @pytest.mark.parametrize("text", ["0,2", "2,3", "2", "0-1;8-9"])
-def test_devices_that_there_are_not(machine: Path, text: str) -> None:
+@pytest.mark.usefixtures("machine")
+def test_devices_that_there_are_not(text: str) -> None:
     with pytest.raises(ConfigError, match="choose among these") as caught:
         cpus_of_all(text)
     assert_one_sentence(caught.value)
