@@ -13,7 +13,7 @@ MAX_THREADS = 1024
 _MPI_WORLDS = (
     ("PMI_RANK", "PMI_SIZE"),  # Hydra: MPICH, Intel MPI, MVAPICH
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # of a step, which is srun's; a script of sbatch has the first alone
 )
 
 _HYDRA_LAUNCHERS = ("HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP")
@@ -101,7 +101,8 @@ def without_mpi_world() -> dict[str, str]:
 
     A site's or a user's own settings of MPI have the same prefixes as what a launcher tells its ranks.
     """
-    prefixes = ("PMI", "OMPI_", "HYDI_") if any(rank in os.environ for rank, _ in _MPI_WORLDS) else ()
+    started = any(rank in os.environ and size in os.environ for rank, size in _MPI_WORLDS)
+    prefixes = ("PMI", "OMPI_", "HYDI_") if started else ()
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
 
