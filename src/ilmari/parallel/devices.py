@@ -62,11 +62,13 @@ def cpus_for(devices: list[str], index: int) -> list[int]:
         known = f"CPUs {usable[0]} to {usable[-1]}"
     else:
         numbers = {int(each) for each in devices}
+        known = f"{len(numbers)} even parts, from 0,"
+        if nodes:
+            known = f"NUMA nodes {', '.join(map(str, nodes))}, or {known}"
         if numbers <= nodes.keys():
             cpus = nodes[int(device)]
         else:
             cpus = even_part(usable, int(device), len(numbers)) if int(device) < len(numbers) else []
-        known = f"NUMA nodes {', '.join(map(str, nodes))}, or {len(numbers)} even parts, 0 to {len(numbers) - 1},"
     if not cpus:
         raise ConfigError(f"--devices has {device!r} and this machine has {known} to use; choose among these.")
     sharers = [place for place, other in enumerate(devices) if other == device]
