@@ -1,6 +1,7 @@
 """Every environment variable that ilmari reads."""
 
 import os
+import shlex
 import socket
 from pathlib import Path
 
@@ -12,8 +13,13 @@ MAX_THREADS = 1024
 _MPI_WORLDS = (
     ("PMI_RANK", "PMI_SIZE"),  # Hydra: MPICH, Intel MPI, MVAPICH
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # of a step, which is srun's; a script of sbatch has the first alone
 )
+
+_HYDRA_LAUNCHERS = ("HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP")
+_SSH = "ssh"
+_SSH_OPTIONS = "-o BatchMode=yes -o ConnectTimeout=5"
+"""Ask for no password, and give up on a host that does not answer."""
 
 
 def cache_dir() -> Path:
@@ -95,8 +101,27 @@ def without_mpi_world() -> dict[str, str]:
 
     A site's or a user's own settings of MPI have the same prefixes as what a launcher tells its ranks.
     """
-    prefixes = ("PMI", "OMPI_", "HYDI_") if any(rank in os.environ for rank, _ in _MPI_WORLDS) else ()
+    started = any(rank in os.environ and size in os.environ for rank, size in _MPI_WORLDS)
+    prefixes = ("PMI", "OMPI_", "HYDI_") if started else ()
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+
+
+def hydra_ssh() -> list[str] | None:
+    """The ssh, and its options, by which Hydra reaches other machines; None if it is told to use something else."""
+    if any(os.environ.get(name, _SSH) != _SSH for name in _HYDRA_LAUNCHERS):
+        return None
+    return [
+        os.environ.get("HYDRA_LAUNCHER_EXEC") or _SSH,
+        "-x",
+        *shlex.split(os.environ.get("HYDRA_LAUNCHER_EXTRA_ARGS", _SSH_OPTIONS)),
+    ]
+
+
+def with_ssh(environment: dict[str, str]) -> dict[str, str]:
+    """The environment in which Hydra uses ssh as `hydra_ssh` says."""
+    if hydra_ssh() is None:
+        return environment
+    return {"HYDRA_LAUNCHER": _SSH, "HYDRA_LAUNCHER_EXTRA_ARGS": _SSH_OPTIONS} | environment
 
 
 def mpi_descriptors() -> list[int]:

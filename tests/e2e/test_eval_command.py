@@ -173,6 +173,16 @@ REFUSED: Mapping[str, tuple[list[str], str]] = {
     "unknown subject": (["ceval", "--data", "{ceval}", "--subject", "lw"], "the nearest is law."),
     "unknown split": (["ceval", "--data", "{ceval}", "--split", "exam"], "has no split 'exam'"),
     "many shots": (["ceval", "--data", "{ceval}", "--shots", "2"], "has 1 questions of law in dev; give --shots 1"),
+    "hosts of one rank": (["perplexity", "--data", "{text}", "--hosts", "a,b"], "this artifact runs on one rank, here"),
+    "devices of one rank": (["perplexity", "--data", "{text}", "--devices", "0,1"], "names 2 devices for 1 ranks"),
+    "hosts for an exam": (
+        ["ceval", "--data", "{ceval}", "--shots", "1", "--hosts", "a,b"],
+        "this artifact runs on one rank, here",
+    ),
+    "devices for an exam": (
+        ["ceval", "--data", "{ceval}", "--shots", "1", "--devices", "0,1"],
+        "names 2 devices for 1 ranks",
+    ),
 }
 
 
@@ -196,6 +206,9 @@ def test_models_that_cannot_be_compared(
     assert_one_error(result, "differ in their vocabularies (333 and 334 tokens); compare models of one vocabulary")
     result = ilmari_here("eval", "compare", artifact, tmp_path, "--data", text)
     assert_one_error(result, f"{tmp_path} is not a compiled model")
+    for option, words in (("--hosts", "runs on one rank, here"), ("--devices", "names 2 devices for 1 ranks")):
+        result = ilmari_here("eval", "compare", artifact, other, "--data", text, option, "0,1")
+        assert_one_error(result, words)
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,27 @@ SAID = {
     "webui": ["--api-base-url", "--host", "--port"],
     "inspect": ["DIR", "--json"],
     "verify": ["DIR"],
-    "eval perplexity": ["--model", "--data", "--window", "--tokens", "--output", "-t,", "--threads", "--json"],
-    "eval ceval": [
-        *("--model", "--data", "--split", "--shots", "--subject", "--limit", "--output", "-t,", "--threads", "--json"),
+    "eval perplexity": [
+        *(
+            "--model",
+            "--data",
+            "--window",
+            "--tokens",
+            "--output",
+            "-t,",
+            "--threads",
+            "--devices",
+            "--hosts",
+            "--json",
+        ),
     ],
-    "eval compare": ["DIR", "--data", "--window", "--tokens", "--output", "-t,", "--threads", "--json"],
+    "eval ceval": [
+        *("--model", "--data", "--split", "--shots", "--subject", "--limit", "--output", "-t,", "--threads"),
+        *("--devices", "--hosts", "--json"),
+    ],
+    "eval compare": [
+        *("DIR", "--data", "--window", "--tokens", "--output", "-t,", "--threads", "--devices", "--hosts", "--json"),
+    ],
     "bench roofline": ["--rounds", "-t,", "--threads", "--json"],
     "bench latency": [
         *("--model", "--input-len", "--output-len", "--batch", "--rounds", "--profile", "-t,", "--threads", "--json"),

@@ -35,6 +35,7 @@ def one_node(machine: Path) -> None:
         (" [1, 0]", ["1", "0"]),
         ("0-3;4-7", ["0-3", "4-7"]),
         ("0,2;1,3", ["0,2", "1,3"]),
+        ("0; 1", ["0-0", "1-1"]),
     ],
 )
 def test_parse(text: str, want: list[str]) -> None:
@@ -48,18 +49,54 @@ def test_nonsense(text: str) -> None:
     assert_one_sentence(caught.value)
 
 
-def test_nodes(machine: Path) -> None:
-    assert cpus_for("1", 2) == [1, 3, 5, 7]
-    assert cpus_for("0-1,6", 2) == [0, 1, 6]
-    assert [even_part(list(range(8)), rank, 4) for rank in range(4)] == [[0, 2], [4, 6], [1, 3], [5, 7]]
-    for device in ("2", "8-9"):
-        with pytest.raises(ConfigError) as caught:
-            cpus_for(device, 2)
-        assert_one_sentence(caught.value)
+def cpus_of_all(text: str) -> list[list[int]]:
+    """What each rank gets; as many ranks as devices, all on this machine."""
+    devices = parse_devices(text, text.count(";") + 1 if ";" in text else text.count(",") + 1)
+    return [cpus_for(devices, rank) for rank in range(len(devices))]
+
+
+QUARTERS = [[0, 2], [4, 6], [1, 3], [5, 7]]
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("1,0", [[1, 3, 5, 7], [0, 2, 4, 6]]),
+        ("1", [[1, 3, 5, 7]]),
+        ("0,0,1,1", QUARTERS),
+        ("1,0,1,0", [[1, 3], [0, 2], [5, 7], [4, 6]]),
+        ("[0,1,2,3]", QUARTERS),
+        ("3,2,1,0", QUARTERS[::-1]),
+        ("0-1,6;0-1,6", [[0], [1, 6]]),
+        ("1;0", [[1], [0]]),
+    ],
+)
+@pytest.mark.usefixtures("machine")
+def test_two_nodes(text: str, want: list[list[int]]) -> None:
+    assert cpus_of_all(text) == want
+    assert [even_part(list(range(8)), rank, 4) for rank in range(4)] == QUARTERS
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("0", [list(range(8))]),
+        ("1,0", [[4, 5, 6, 7], [0, 1, 2, 3]]),
+        ("0,0,1,1", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        ("[0,1,2,3]", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+    ],
+)
+def test_one_node(machine: Path, text: str, want: list[list[int]]) -> None:
     one_node(machine)
-    assert cpus_for("1", 2) == [4, 5, 6, 7]
-    with pytest.raises(ConfigError, match="2 parts"):
-        cpus_for("2", 2)
+    assert cpus_of_all(text) == want
+
+
+@pytest.mark.parametrize("text", ["0,2", "2,3", "2", "0-1;8-9"])
+@pytest.mark.usefixtures("machine")
+def test_devices_that_there_are_not(text: str) -> None:
+    with pytest.raises(ConfigError, match="choose among these") as caught:
+        cpus_of_all(text)
+    assert_one_sentence(caught.value)
 
 
 def test_parts_are_whole_cores(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,18 @@ def shortfall(one: LLM, several: LLM, prompt: list[int], text: list[int], other:
     return float(below.max() / np.ptp(rows))
 
 
+@pytest.mark.parametrize("tp", [2, 4, 8])
+@pytest.mark.parametrize("q_per_kv", [1, 2, 3, 4, 8])
+def test_logits_of_every_grouping(compile_tiny: CompileTiny, q_per_kv: int, tp: int) -> None:
+    """One KV head, of which ranks have copies with some of its query heads each, or none; so few sizes that many ranks
+    have the same kernels."""
+    sizes = {"heads": q_per_kv, "kv_heads": 1, "head_dim": 32, "hidden": 64, "intermediate": 72, "layers": 1}
+    one, several = (LLM(compile_tiny("fp16", GENERIC, tp=ranks, **sizes)) for ranks in (1, tp))
+    prompt = tokens(40, 0)
+    want = one.logits(prompt)
+    assert np.abs(several.logits(prompt) - want).max() < ONE_LAYER * np.ptp(want)
+
+
 def tokens(count: int, seed: int) -> list[int]:
     ids: list[int] = np.random.default_rng(seed).integers(0, VOCAB, count).tolist()
     return ids

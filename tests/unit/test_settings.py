@@ -161,3 +161,39 @@ def test_settings_of_mpi_are_for_the_ranks_and_a_rank_s_place_is_not(monkeypatch
     monkeypatch.setenv("PMIX_RANK", "0")
     assert mpi_world() is None
     assert not [name for name in without_mpi_world() if name.startswith(("OMPI_", "PMI"))]
+
+
+LAUNCHERS = [
+    ("PMI_RANK", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+]
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (name for launcher in LAUNCHERS for name in launcher):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize(("rank", "size"), LAUNCHERS)
+def test_who_started_the_ranks(monkeypatch: pytest.MonkeyPatch, rank: str, size: str) -> None:
+    monkeypatch.setenv(rank, "2")
+    assert mpi_world() is None
+    monkeypatch.setenv(size, "1")
+    assert mpi_world() is None
+    monkeypatch.setenv(size, "4")
+    assert mpi_world() == (2, 4)
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_script_of_slurm_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What sbatch sets; an mpiexec in the script starts ranks, with a site's settings of MPI."""
+    for name, value in {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "PMIX_MCA_gds": "hash"}.items():
+        monkeypatch.setenv(name, value)
+    assert mpi_world() is None
+    assert without_mpi_world() == dict(os.environ)
+    monkeypatch.setenv("PMI_RANK", "3")
+    monkeypatch.setenv("PMI_SIZE", "8")
+    assert mpi_world() == (3, 8)

@@ -22,11 +22,12 @@ import threading
 from pathlib import Path
 from typing import IO, NoReturn
 
+from ilmari.engine.hosts import reach, split_hosts
 from ilmari.errors import ConfigError, GroupError
 from ilmari.parallel import nurse, wire
 from ilmari.parallel.mpi import no_mpi
 from ilmari.parallel.parent import die_with_parent
-from ilmari.settings import without_mpi_world
+from ilmari.settings import with_ssh, without_mpi_world
 
 _OF_THE_LAUNCHER = (b"[mpiexec@", b"[proxy:")
 
@@ -44,7 +45,7 @@ def launch(front_end: socket.socket, start: bytes, ranks: int, hosts: str | None
     hosts: names with commas between, this machine's first; None: all ranks are here.
 
     Raises:
-        GroupError: MPI's launcher is missing.
+        GroupError: MPI's launcher is missing, or a host cannot be reached.
         ConfigError: the hosts are no such list, or TMPDIR is too long for a socket's path.
     """
     command = _mpiexec(ranks, hosts)
@@ -68,15 +69,17 @@ def launch(front_end: socket.socket, start: bytes, ranks: int, hosts: str | None
             relay = threading.Thread(target=_pass_on, args=(mpiexec.stderr, started), daemon=True)
             relay.start()
             try:
-                with _accept(listener, mpiexec.pid) as rank0:
+                with _accept(listener, mpiexec.pid, front_end) as rank0:
                     started.set()
                     socket.send_fds(rank0, [b"."], [front_end.fileno()])
                     wire.send(rank0, start)
-                    front_end.close()
+                    if rank0.fileno() not in _await(rank0, front_end):
+                        rank0.settimeout(GRACE)  # it sees that too, unless MPI is just beginning
                     rank0.recv(1)  # its end
+                    front_end.close()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return mpiexec.wait(GRACE)
-            except OSError:  # rank 0 ended before it could take anything
+            except OSError:  # rank 0 ended before it could take anything, or does not end
                 pass
             finally:
                 with contextlib.suppress(ProcessLookupError):
@@ -121,16 +124,25 @@ def _pass_on(stderr: IO[bytes], started: threading.Event) -> None:
             os.write(sys.stderr.fileno(), line)
 
 
-def _accept(listener: socket.socket, launcher: int) -> socket.socket:
-    """The connection of rank 0, unless the launcher ends first."""
+def _accept(listener: socket.socket, launcher: int, front_end: socket.socket) -> socket.socket:
+    """The connection of rank 0, unless the launcher or the front end ends first."""
     ended = os.pidfd_open(launcher)
     try:
-        ready, _, _ = select.select([listener.fileno(), ended], [], [])
+        ready = _await(listener, front_end, ended)
     finally:
         os.close(ended)
     if listener.fileno() not in ready:
         raise ConnectionError
     return listener.accept()[0]
+
+
+def _await(readable: socket.socket, front_end: socket.socket, *others: int) -> set[int]:
+    """Wait until one of these can be read or the front end is gone."""
+    poll = select.poll()
+    for descriptor in (readable.fileno(), *others):
+        poll.register(descriptor, select.POLLIN)
+    poll.register(front_end, select.POLLRDHUP)
+    return {descriptor for descriptor, _ in poll.poll()}
 
 
 def _mpiexec(ranks: int, hosts: str | None) -> list[str]:
@@ -156,18 +168,11 @@ def _placed(ranks: int, hosts: str | None) -> list[str]:
     """The options by which Hydra puts equal numbers of ranks on hosts."""
     if hosts is None:
         return []
-    names = [name.strip() for name in hosts.split(",")]
-    if not all(names) or ranks % len(names):
-        raise ConfigError(
-            f"--hosts is {hosts!r} and this artifact runs on {ranks} ranks; give names with commas between, of as many "
-            "hosts as divide that number, this machine's first."
-        )
+    names = split_hosts(hosts, ranks)
+    reach(names[1:])
     return ["-hosts", ",".join(f"{name}:{ranks // len(names)}" for name in names)]
 
 
 def _environment(hosts: str | None) -> dict[str, str]:
     environment = without_mpi_world()
-    if hosts is not None:
-        # ssh is to ask for no password, and to give up on a host that does not answer.
-        environment.setdefault("HYDRA_LAUNCHER_EXTRA_ARGS", "-o BatchMode=yes -o ConnectTimeout=5")
-    return environment
+    return environment if hosts is None else with_ssh(environment)

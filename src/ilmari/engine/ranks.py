@@ -102,7 +102,7 @@ def form(ranks: int, devices: str | None = None, report: Callable[[str], None] =
         raise wrong_size(world[1], ranks)
     if ranks == 1:
         if devices is not None:
-            bind(cpus_for(parse_devices(devices, ranks)[0], 1))
+            bind(cpus_for(parse_devices(devices, ranks), 0))
         return ALONE
     return _form(ranks, devices, report)
 
@@ -262,11 +262,11 @@ def confirm(group: Group, outcome: int | IlmariError) -> int:
 def _bind_ranks(group: MpiGroup, devices: list[str]) -> None:
     outcome: int | IlmariError = 0
     try:
-        usable = usable_cpus()
+        usable, place = usable_cpus(), group.local_ranks.index(group.rank)
         if devices:
-            bind(cpus_for(devices[group.rank], group.local_size))
+            bind(cpus_for([devices[rank] for rank in group.local_ranks], place))
         elif group.same_here(usable):
-            bind(even_part(usable, group.local_rank, group.local_size))
+            bind(even_part(usable, place, group.local_size))
     except ConfigError as error:
         outcome = error
     confirm(group, outcome)

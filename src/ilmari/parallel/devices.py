@@ -18,14 +18,16 @@ _RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 
 
 def parse_devices(text: str, ranks: int) -> list[str]:
-    """What each rank is given, from "0,1", "[0,1]" or "0-7;8-15": a device's number, or a set of CPUs.
+    """What each rank is given, from "0,1", "[0,1]" or "0-7;8-15": a device's number, or a set of CPUs, which is no
+    number even where it is one CPU.
 
     Raises:
         ConfigError: it is neither, or not one for each rank.
     """
     if ";" in text or "-" in text:
-        devices = [part.strip() for part in text.split(";")]
-        valid = all(_cpus(part) is not None for part in devices)
+        parts = [part.strip() for part in text.split(";")]
+        valid = all(_cpus(part) is not None for part in parts)
+        devices = [f"{part}-{part}" if part.isdecimal() else part for part in parts]
     else:
         try:
             numbers = json.loads(text if text.lstrip().startswith("[") else f"[{text}]")
@@ -43,26 +45,34 @@ def parse_devices(text: str, ranks: int) -> list[str]:
     return devices
 
 
-def cpus_for(device: str, parts: int) -> list[int]:
-    """The usable CPUs of a device that `parse_devices` gave: a NUMA node, where this machine has several, else one of
-    `parts` even parts; or the set itself.
+def cpus_for(devices: list[str], index: int) -> list[int]:
+    """The usable CPUs of rank `index` of this machine's, whose devices `parse_devices` gave.
+
+    Numbers are those of NUMA nodes if all of them are, else of as many even parts. Ranks that have the same device
+    divide it.
 
     Raises:
         ConfigError: there is no such device, or none of its CPUs may be used.
     """
     usable = usable_cpus()
     nodes = numa_nodes(usable)
+    device = devices[index]
     if not device.isdecimal():
-        chosen, known = _cpus(device) or [], f"CPUs {usable[0]} to {usable[-1]}"
-    elif len(nodes) > 1:
-        chosen, known = nodes.get(int(device), []), f"NUMA nodes {', '.join(map(str, nodes))}"
+        cpus = sorted(set(_cpus(device) or ()) & set(usable))
+        known = f"CPUs {usable[0]} to {usable[-1]}"
     else:
-        chosen = even_part(usable, int(device), parts) if int(device) < parts else []
-        known = f"{parts} parts of its one NUMA node, 0 to {parts - 1}"
-    cpus = sorted(set(chosen) & set(usable))
+        numbers = {int(each) for each in devices}
+        known = f"{len(numbers)} even parts, from 0,"
+        if nodes:
+            known = f"NUMA nodes {', '.join(map(str, nodes))}, or {known}"
+        if numbers <= nodes.keys():
+            cpus = nodes[int(device)]
+        else:
+            cpus = even_part(usable, int(device), len(numbers)) if int(device) < len(numbers) else []
     if not cpus:
         raise ConfigError(f"--devices has {device!r} and this machine has {known} to use; choose among these.")
-    return cpus
+    sharers = [place for place, other in enumerate(devices) if other == device]
+    return even_part(cpus, sharers.index(index), len(sharers))
 
 
 def even_part(cpus: list[int], index: int, parts: int) -> list[int]:

@@ -37,7 +37,7 @@ _MOST_CPUS = 1 << 13
 class MpiGroup:
     """All processes of the MPI world. One that dies, hangs or is cut off ends this process, with a sentence on stderr.
 
-    rank, size: as `Group` has them; local_rank and local_size: the same among the ranks on this machine.
+    rank, size, local_size: as `Group` has them; local_ranks: the ranks on this machine, in order.
     """
 
     def __init__(self, world: MPI.Intracomm, guard: Guard, report: Callable[[str], None]) -> None:
@@ -48,7 +48,10 @@ class MpiGroup:
         self.rank = world.Get_rank()
         self.size = world.Get_size()
         self._here = world.Split_type(self._mpi.COMM_TYPE_SHARED)
-        self.local_rank, self.local_size = self._here.Get_rank(), self._here.Get_size()
+        self.local_size = self._here.Get_size()
+        local_ranks = np.empty(self.local_size, np.int64)
+        self._here.Allgather(np.array([self.rank]), local_ranks)
+        self.local_ranks: list[int] = local_ranks.tolist()
         self.me = Member.self(self.rank)
         self._links = self._meet()
         self._heart = Heart({link.beats: link.member for link in self._links}, guard, self._lost, self._told)

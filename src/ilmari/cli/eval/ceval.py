@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ilmari.cli.eval.options import Output
-from ilmari.cli.options import ArtifactOption, JsonFlag, Threads
+from ilmari.cli.options import ArtifactOption, Devices, Hosts, JsonFlag, Threads
 from ilmari.cli.output import print_json, print_table
 
 SHOTS = 5
@@ -31,6 +31,8 @@ def ceval_command(
     ] = None,
     output: Output = None,
     threads: Threads = None,
+    devices: Devices = None,
+    hosts: Hosts = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Answer C-Eval or CMMLU, by the likeliest letters."""
@@ -53,7 +55,7 @@ def ceval_command(
     exam = Exam.open(data)
     split = split or exam.measured
     items = choose(exam, split, subject or (), shots, limit)
-    llm = LLM(model, max_num_seqs=1)
+    llm = LLM(model, max_num_seqs=1, devices=devices, hosts=hosts)
     with Journal(output, job_of("ceval", [llm.manifest], prompts=digest(items))) as journal:
         say_what_is_done(journal, "questions")
         with progress() as report:

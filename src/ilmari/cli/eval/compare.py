@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ilmari.cli.eval.options import Output, TextFile, Tokens, Window
-from ilmari.cli.options import JsonFlag, Threads
+from ilmari.cli.options import Devices, Hosts, JsonFlag, Threads
 from ilmari.cli.output import print_json, print_table
 from ilmari.errors import RequestError
 
@@ -22,6 +22,8 @@ def compare_command(
     tokens: Tokens = None,
     output: Output = None,
     threads: Threads = None,
+    devices: Devices = None,
+    hosts: Hosts = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare models with a first one, token by token."""
@@ -42,7 +44,7 @@ def compare_command(
     from ilmari.evaluation.corpus import Corpus, window_length
     from ilmari.evaluation.journal import Journal
 
-    llms = [LLM(model, max_num_seqs=1) for model in models]
+    llms = [LLM(model, max_num_seqs=1, devices=devices, hosts=hosts) for model in models]
     check_vocabularies([llm.tokenizer for llm in llms], models)
     manifests = [llm.manifest for llm in llms]
     length = window_length(window, manifests)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ilmari.cli.eval.options import Output, TextFile, Tokens, Window
-from ilmari.cli.options import ArtifactOption, JsonFlag, Threads
+from ilmari.cli.options import ArtifactOption, Devices, Hosts, JsonFlag, Threads
 from ilmari.cli.output import print_json, print_table
 
 
@@ -16,6 +16,8 @@ def perplexity_command(
     tokens: Tokens = None,
     output: Output = None,
     threads: Threads = None,
+    devices: Devices = None,
+    hosts: Hosts = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure perplexity and bits per byte on a text."""
@@ -31,7 +33,7 @@ def perplexity_command(
     from ilmari.evaluation.journal import Journal
     from ilmari.evaluation.perplexity import measure
 
-    llm = LLM(model, max_num_seqs=1)
+    llm = LLM(model, max_num_seqs=1, devices=devices, hosts=hosts)
     length = window_length(window, [llm.manifest])
     corpus = Corpus.read(data, llm.tokenizer, length, tokens)
     job = job_of("perplexity", [llm.manifest], ids=corpus.sha256, window=length)
