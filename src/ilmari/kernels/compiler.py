@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tvm
+import tvm_ffi
 
 from ilmari.kernels.attention_decode import attention_decode
 from ilmari.kernels.attention_prefill import attention_prefill
@@ -36,6 +37,8 @@ from ilmari.report import Progress
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
+# Ctrl-C while TVM runs a pass of its own in Python would come out of it as a RuntimeError without words.
+tvm_ffi.register_error("KeyboardInterrupt", KeyboardInterrupt)
 
 LINEARS: dict[Form, Callable[[Isa, LinearShape], PrimFunc]] = {
     HALVES: linear_halves,
