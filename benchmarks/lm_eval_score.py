@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True, metavar="DIR", help="the model's checkpoint")
     parser.add_argument("--model", type=Path, metavar="DIR", help="an artifact; the demo model by default")
     parser.add_argument("--cache", type=Path, default=cache.DEFAULT, help="where the demo model is, or is put")
-    parser.add_argument("--shots", type=int, default=1)
+    parser.add_argument("--shots", type=int, default=0, help="the demo model takes prompts of 1,024 tokens")
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
