@@ -135,7 +135,7 @@ def test_forced_call(demo: LiveServer) -> None:
     ((name, arguments),) = said.calls
     assert name == "get_weather"
     jsonschema_rs.validate(WEATHER, json.loads(arguments))
-    assert said.pieces > (1,)
+    assert min(said.pieces) > 1
 
 
 @pytest.mark.parametrize("parallel", [True, False])
