@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ILMARI = (sys.executable, "-P", "-m", "ilmari")
+VASTGENX = (sys.executable, "-P", "-c", "from ilmari.compat.vastgenx import main; main()")
 MODEL = "tiny"
 SECONDS = 60.0
 """For anything that should take a moment; the machine may be busy."""

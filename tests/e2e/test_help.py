@@ -35,7 +35,8 @@ SAID = {
     "serve": [
         *("--model", "--served-model-name", "--host", "--port", "--root-path", "--api-key", "--api-key-file"),
         *("--allowed-origins", "--ssl-keyfile", "--ssl-certfile", "--max-model-len", "--max-num-seqs"),
-        *("--max-num-batched-tokens", "--max-num-queued-reqs", "--enable-prefix-caching", "--kv-cache-dtype"),
+        *("--max-num-batched-tokens", "--kv-cache-memory-bytes", "--max-num-queued-reqs"),
+        *("--enable-prefix-caching", "--kv-cache-dtype"),
         *("--chat-template", "--seed", "--max-logprobs", "--request-timeout", "--drain-timeout"),
         *("--enable-request-id-headers", "-t,", "--threads"),
     ],

@@ -1,4 +1,4 @@
-"""`ilmari serve` over ranks: while one is lost it answers 503, and a moment later as before; nothing is left of it."""
+"""A server over ranks on their devices: while one is lost it answers 503, then as before; nothing is left of it."""
 
 import os
 import signal
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from checkpoints import CompileTiny
-from live_server import LiveServer, serve_command, wait_until
+from live_server import VASTGENX, LiveServer, wait_until
 from marked import Mark
 from needs_mpi import needs_mpi
+
+from ilmari.parallel.devices import cpus_for
 
 pytestmark = needs_mpi
 
@@ -20,14 +22,22 @@ WITHIN = 10.0
 ASK = {"prompt": [1, 5, 9], "max_tokens": 24, "temperature": 0, "ignore_eos": True}
 
 
+def assert_placed(ranks: dict[int, int]) -> None:
+    """Each rank computes on its device, the other way round than by default."""
+    placed = {rank: os.sched_getaffinity(pid) for rank, pid in ranks.items()}
+    assert placed == {rank: set(cpus_for(device, parts=2)) for rank, device in enumerate("10")}
+
+
 def test_a_rank_is_killed(compile_tiny: CompileTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = Mark()
     for name, value in mark.environment.items():
         monkeypatch.setenv(name, value)
-    server = LiveServer(serve_command(compile_tiny("w8a16", tp=2)), tmp_path / "log")
+    command = [*VASTGENX, "serve", "--model", compile_tiny("w8a16", tp=2), "--port", "0", "--llm_devices", "[1,0]"]
+    server = LiveServer(command, tmp_path / "log")
     try:
         want = server.post("/v1/completions", ASK).json["choices"]
         ranks = mark.ranks()
+        assert_placed(ranks)
         os.kill(ranks[1], signal.SIGSTOP)  # so that the reply cannot end before
         with ThreadPoolExecutor() as pool:
             waiting = pool.submit(server.post, "/v1/completions", ASK)
@@ -40,7 +50,7 @@ def test_a_rank_is_killed(compile_tiny: CompileTiny, tmp_path: Path, monkeypatch
         assert int(refused.headers["retry-after"]) >= 1
         wait_until(lambda: server.get("/health").status == 200)
         assert server.post("/v1/completions", ASK).json["choices"] == want
-        assert mark.ranks().keys() == {0, 1}
+        assert_placed(mark.ranks())
         assert not set(mark.ranks().values()) & set(ranks.values())
         assert server.metric("ilmari:engine_restarts_total") == 1
         assert f"process {ranks[1]}, has ended: the 2 ranks of this model end." in server.log.read_text()

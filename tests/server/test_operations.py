@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from typing import Any
 
 import pytest
@@ -154,6 +155,24 @@ def test_cancelled_by_the_server(make_app: MakeApp, engine: FakeEngine) -> None:
         assert not engine.running
 
     asyncio.run(main())
+
+
+def test_a_prompt_that_is_not_read_in_time(
+    client: TestClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+    ended = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr("ilmari.server.prompts.PROMPT_TIMEOUT_S", 0.05)
+        patch.setattr(engine.chat_template, "render", lambda *_, **__: "late" * ended.wait())
+        for body, path in [(chat, "/v1/chat/completions"), (chat, "/v1/chat/completions"), (BODY, URL)]:
+            response = client.post(path, json=body)
+            assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+            assert "not read within 0.05 s" in response.json()["error"]["message"]
+        assert client.get("/health").status_code == 200
+        assert not engine.asked
+        ended.set()
+    assert client.post("/v1/chat/completions", json=chat).status_code == 200
 
 
 def test_draining(make_app: MakeApp, engine: FakeEngine) -> None:

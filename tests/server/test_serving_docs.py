@@ -10,6 +10,7 @@ import typer
 from fake_engine import MakeApp
 
 from ilmari.cli.app import app as cli
+from ilmari.model.sandbox import MAX_SECONDS
 from ilmari.server import limits
 from ilmari.server.chat_request import ChatRequest
 from ilmari.server.completion_request import CompletionRequest
@@ -67,6 +68,10 @@ def test_limits(name: str, value: str) -> None:
     number, _, unit = value.partition(" ")
     assert float(number) * units.get(unit, 1) == getattr(limits, name)
     assert f"| `{name}` | {value}" in DOCS
+
+
+def test_the_limit_of_templates() -> None:
+    assert f"| `MAX_SECONDS` | {MAX_SECONDS:g} s" in DOCS
 
 
 def test_bounds_of_fields() -> None:

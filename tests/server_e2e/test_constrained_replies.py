@@ -9,10 +9,12 @@ from typing import Any
 import jsonschema_rs
 import openai
 import pytest
+from four_ways import said_in_every_way
+from live_server import LiveServer
 from openai import OpenAI
-from requests_to_tiny import HELLO, chat, chat_stream, text_of
+from requests_to_tiny import HELLO, body, chat, chat_stream, text_of
 
-FREE = {"allowed_token_ids": None, "ignore_eos": False, "max_tokens": 400, "temperature": 1}
+FREE: dict[str, Any] = {"allowed_token_ids": None, "ignore_eos": False, "max_tokens": 400, "temperature": 1}
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -115,6 +117,32 @@ def test_forced_call(client: OpenAI, choice: Any, seed: int) -> None:
     arguments = "".join(piece.function.arguments or "" for piece in pieces if piece.function)
     assert arguments == call.function.arguments
     assert [c.finish_reason for chunk in chunks for c in chunk.choices if c.finish_reason] == ["tool_calls"]
+
+
+SCRIPT = r"""
+start: "Ja. " clock clock code " Det var alt."
+clock: <[261]> <[264]> "\n{\"name\": \"clock\", \"parameters\": " /\{"utc": (true|false)\}/ "}" <[262]>
+code: <[261]> <[263]> "\n```python\n" /[a-z]{300}/ "\n```" <[262]>
+"""
+"""Text and calls between the tokens of markers: what a model that chooses to call writes."""
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_calls_of_its_own_accord(server: LiveServer, parallel: bool) -> None:
+    offer = {"tools": [CLOCK, {"type": "code_interpreter"}], "parallel_tool_calls": parallel}
+    free = FREE | {"max_tokens": 800}
+    fields = body(messages=HELLO, **free, seed=3, structured_outputs={"grammar": SCRIPT}, **offer)
+    said = said_in_every_way(server, **fields)
+    assert said.reason == "tool_calls"
+    clocks = [(name, set(json.loads(arguments))) for name, arguments in said.calls[:2]]
+    if not parallel:
+        assert (said.text, clocks) == ("Ja. ", [("clock", {"utc"})])
+        return
+    assert (said.text, clocks) == ("Ja. Det var alt.", [("clock", {"utc"})] * 2)
+    ((name, arguments),) = said.calls[2:]
+    assert name == "python_interpreter"
+    assert re.fullmatch("[a-z]{300}", json.loads(arguments)["code"])
+    assert said.pieces[2] > 1
 
 
 def test_no_call_without_leave(client: OpenAI) -> None:

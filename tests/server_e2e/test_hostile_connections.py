@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import pickle
 import socket
 import sys
 import time
@@ -161,6 +162,21 @@ def test_huge_bodies(server: LiveServer, path: str, chunked: bool) -> None:
             connection.sendall(head + length + (b"%x\r\n%s\r\n0\r\n\r\n" % (size, data) if chunked else data))
         response = read_to_end(connection)
     assert response == b"" or status(response) == 413
+    assert answers(server)
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/chat/completions", "/v1/realtime"])
+def test_no_web_sockets(server: LiveServer, path: str) -> None:
+    upgrade = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    keys = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    frame = b"\x82\xfe\xff\xff" + pickle.dumps(b"a" * 60_000)
+    with server.connect() as connection:
+        connection.sendall((upgrade + keys).encode())
+        assert status(connection.recv(1 << 16)) in (200, 404, 405)
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(frame)
+            connection.shutdown(socket.SHUT_WR)
+        read_to_end(connection)
     assert answers(server)
 
 

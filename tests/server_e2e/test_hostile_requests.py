@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -301,6 +304,29 @@ def test_deep_nesting(server: LiveServer, data: bytes) -> None:
 )
 def test_text_that_is_no_unicode(server: LiveServer, path: str, body: dict[str, Any]) -> None:
     survived(server, path, body | {"max_tokens": 4} if path != "/tokenize" else body)
+
+
+class Deed:
+    """What makes a folder when it is read from a pickle."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._folder),)
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS, "/tokenize", "/detokenize"])
+def test_pickles_are_no_json(server: LiveServer, path: str, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    for protocol in (0, 5):
+        data = pickle.dumps(Deed(folder), protocol)
+        refused(server, path, data)
+        answer = server.post(path, data, {"content-type": "application/octet-stream"})
+        assert (answer.status, bool(answer.error)) == (400, True)
+    assert not folder.exists()
+    pickle.loads(data)
+    assert folder.is_dir()
 
 
 def test_numbers_beyond_json(server: LiveServer) -> None:

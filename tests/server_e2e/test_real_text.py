@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,8 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from live_server import SECONDS, LiveServer, serve_command
+from four_ways import said_in_every_way
+from live_server import MODEL, SECONDS, LiveServer, serve_command
 from openai import OpenAI
 from requests_to_tiny import complete, complete_stream
 
@@ -37,6 +39,20 @@ WEATHER: dict[str, Any] = {
     },
     "required": ["city", "days"],
     "additionalProperties": False,
+}
+
+ASK_WEATHER: dict[str, Any] = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "How will the weather be in Oslo tomorrow?"}],
+    "tools": [
+        {
+            "type": "function",
+            "function": {"name": "get_weather", "description": "Weather of some days.", "parameters": WEATHER},
+        },
+        {"type": "code_interpreter"},
+    ],
+    "max_tokens": 120,
+    "seed": 1,
 }
 
 
@@ -69,15 +85,10 @@ def test_it_knows(demo: LiveServer, asker: OpenAI) -> None:
     assert answer.usage.prompt_tokens == demo.post("/tokenize", {"prompt": CAPITAL}).json["count"]
 
 
-def test_chat(asker: OpenAI) -> None:
-    fields: dict[str, Any] = {"model": "tiny", "messages": QUESTION, "max_tokens": 60, "temperature": 0}
-    whole = asker.chat.completions.create(**fields)
-    text = whole.choices[0].message.content
-    assert text is not None
-    assert "Paris" in text
-    assert whole.choices[0].finish_reason == "stop"
-    with asker.chat.completions.create(stream=True, **fields) as stream:
-        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == text
+def test_chat(demo: LiveServer) -> None:
+    said = said_in_every_way(demo, model=MODEL, messages=QUESTION, max_tokens=60, temperature=0)
+    assert "Paris" in said.text
+    assert said.reason == "stop"
 
 
 def test_stop_strings_inside_of_tokens(asker: OpenAI) -> None:
@@ -109,37 +120,45 @@ def test_same_seed_same_text_at_any_batch_size(asker: OpenAI) -> None:
         assert list(pool.map(ask, range(6))) == alone
 
 
-def test_json_schema(asker: OpenAI) -> None:
+def test_json_schema(demo: LiveServer) -> None:
     schema = {"name": "weather", "schema": WEATHER, "strict": True}
-    answer = asker.chat.completions.create(
-        model="tiny",
+    said = said_in_every_way(
+        demo,
+        model=MODEL,
         messages=[{"role": "user", "content": "Where should I look at the weather, as JSON?"}],
         response_format={"type": "json_schema", "json_schema": schema},
         max_tokens=120,
         seed=1,
     )
-    assert answer.choices[0].finish_reason == "stop"
-    jsonschema_rs.validate(WEATHER, json.loads(answer.choices[0].message.content or ""))
+    assert said.reason == "stop"
+    jsonschema_rs.validate(WEATHER, json.loads(said.text))
 
 
-def test_forced_call(asker: OpenAI) -> None:
-    function = {"name": "get_weather", "description": "Weather of some days.", "parameters": WEATHER}
-    fields: dict[str, Any] = {
-        "model": "tiny",
-        "messages": [{"role": "user", "content": "How will the weather be in Oslo tomorrow?"}],
-        "tools": [{"type": "function", "function": function}],
-        "tool_choice": "required",
-        "parallel_tool_calls": False,
-        "max_tokens": 120,
-        "seed": 1,
-    }
-    choice = asker.chat.completions.create(**fields).choices[0]
-    assert choice.finish_reason == "tool_calls"
-    assert choice.message.tool_calls is not None
-    (call,) = choice.message.tool_calls
-    assert call.type == "function"
-    assert call.function.name == "get_weather"
-    jsonschema_rs.validate(WEATHER, json.loads(call.function.arguments))
-    with asker.chat.completions.create(stream=True, **fields) as stream:
-        deltas = [piece for chunk in stream for c in chunk.choices for piece in c.delta.tool_calls or ()]
-    assert "".join(piece.function.arguments or "" for piece in deltas if piece.function) == call.function.arguments
+def test_forced_call(demo: LiveServer) -> None:
+    said = said_in_every_way(demo, **ASK_WEATHER, tool_choice="required", parallel_tool_calls=False)
+    assert (said.text, said.reason) == ("", "tool_calls")
+    ((name, arguments),) = said.calls
+    assert name == "get_weather"
+    jsonschema_rs.validate(WEATHER, json.loads(arguments))
+    assert min(said.pieces) > 1
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_calls_of_its_own_accord(demo: LiveServer, parallel: bool) -> None:
+    """This tokenizer has no tokens for the markers, so the model writes them out; a regular expression sees to it."""
+    call = r'<\|plugin\|>\n\{"name": "get_weather", "parameters": \{"city": "(Oslo|Bergen)", "days": [1-9]\}\}'
+    code = r"<\|interpreter\|>\n```python\nprint\([0-9]{2} \* [0-9]{2}\)\n```"
+    script = rf"I look\. <\|action_start\|>{call}<\|action_end\|><\|action_start\|>{code}<\|action_end\|>"
+    choice = {"tool_choice": "auto", "parallel_tool_calls": parallel, "structured_outputs": {"regex": script}}
+    said = said_in_every_way(demo, **ASK_WEATHER, **choice)
+    assert (said.text, said.reason) == ("I look. ", "tool_calls")
+    (name, arguments), *others = said.calls
+    assert name == "get_weather"
+    jsonschema_rs.validate(WEATHER, json.loads(arguments))
+    assert min(said.pieces) > 1
+    if parallel:
+        ((name, arguments),) = others
+        assert name == "python_interpreter"
+        assert re.fullmatch(r"print\(\d\d \* \d\d\)", json.loads(arguments)["code"])
+    else:
+        assert others == []

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live_server import SECONDS, LiveServer, wait_until
+from live_server import SECONDS, VASTGENX, LiveServer, wait_until
 from openai import OpenAI
 from requests_to_tiny import HELLO, body, chat, for_client
-
-VASTGENX = (sys.executable, "-P", "-c", "from ilmari.compat.vastgenx import main; main()", "serve")
 
 
 @pytest.fixture(scope="module")
 def vendors(served_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """The recipe's command, but for the port."""
     flags = ("--host", "0.0.0.0", "--port", "0", "--batch_size", "3", "--llm_devices", "[0,1,2,3]")
-    command = (*VASTGENX, "--model", served_artifact, *flags)
+    command = (*VASTGENX, "serve", "--model", served_artifact, *flags)
     server = LiveServer(command, tmp_path_factory.mktemp("vastgenx") / "log")
     try:
         yield server
@@ -46,7 +43,7 @@ def test_it_says_what_has_no_meaning(vendors: LiveServer) -> None:
 
 @pytest.mark.parametrize("devices", ["0", "[]", "[-1]", "[a]", "cpu"])
 def test_devices_that_are_none(served_artifact: Path, devices: str) -> None:
-    command = [*VASTGENX, "--model", str(served_artifact), "--port", "0", "--llm_devices", devices]
+    command = [*VASTGENX, "serve", "--model", str(served_artifact), "--port", "0", "--llm_devices", devices]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 2
     assert done.stdout == ""

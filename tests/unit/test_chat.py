@@ -67,6 +67,11 @@ GROWTHS = [
 ]
 """Little that makes much."""
 
+SLOW_TEMPLATE = (
+    "{% set s = '" + "a" * 100 + "' * 50000 %}{% for i in range(9000) %}{{ s.count('ab') or '' }}{% endfor %}"
+)
+"""Minutes of work on five megabytes."""
+
 HELLO = [{"role": "user", "content": "hi"}]
 
 
@@ -231,6 +236,12 @@ def test_long_conversations_fit() -> None:
 def test_template_may_refuse() -> None:
     with pytest.raises(RequestError, match=r"messages: Roles must alternate\.$"):
         render("{{ raise_exception('Roles must alternate.') }}")
+
+
+def test_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "MAX_SECONDS", 0.05)
+    with pytest.raises(RequestError, match=r"computes for more than 0\.05 s\.$"):
+        render(SLOW_TEMPLATE)
 
 
 def test_range_limit_is_per_rendering() -> None:

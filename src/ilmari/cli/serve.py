@@ -60,6 +60,9 @@ def serve_command(
     ] = None,
     max_num_seqs: Annotated[int | None, typer.Option(min=1, help="The most replies in one step.")] = None,
     max_num_batched_tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens in one step.")] = None,
+    kv_cache_memory_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Memory of each model's KV cache.", show_default="by --max-num-seqs")
+    ] = None,
     max_num_queued_reqs: Annotated[
         int, typer.Option(min=0, help="The most replies that wait beyond those; then 429.")
     ] = MAX_NUM_QUEUED_REQS,
@@ -137,6 +140,7 @@ def serve_command(
     engine = EngineOptions(
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
+        kv_cache_memory_bytes=kv_cache_memory_bytes,
         enable_prefix_caching=enable_prefix_caching,
         num_speculative_tokens=num_speculative_tokens,
     )

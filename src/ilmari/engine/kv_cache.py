@@ -28,10 +28,15 @@ def blocks_for(tokens: int) -> int:
     return -(-tokens // BLOCK_SIZE)
 
 
+def bytes_for(manifest: Manifest, tokens: int) -> int:
+    """Bytes of a rank's cache that hold `tokens` tokens of one sequence."""
+    return blocks_for(tokens) * BLOCK_SIZE * manifest.plan.kv_bytes_per_token
+
+
 def cache_blocks(manifest: Manifest, max_num_seqs: int, memory_bytes: int | None, ranks_here: int) -> int:
     """How many blocks a rank has room for in `memory_bytes`; None: what so many sequences need at full length, at most
     its share, as one of `ranks_here` on this machine, of half the memory available."""
-    block_bytes = BLOCK_SIZE * manifest.plan.kv_bytes_per_token
+    block_bytes = bytes_for(manifest, 1)
     if memory_bytes is not None:
         return memory_bytes // block_bytes
     one = blocks_for(manifest.max_seq_len)

@@ -20,12 +20,14 @@ class ChatTemplate:
     """A Jinja chat template, run in a sandbox.
 
     Templates come with checkpoints, so they are foreign code: they reach no Python object beyond plain data, change
-    nothing, import nothing, and what they build is bounded. A template bent on it can still take long; a server renders
-    off its event loop with a time limit. There is no clock (`strftime_now`): a prompt depends on its messages alone.
+    nothing, import nothing, and what they build and how long they compute is bounded. A server renders off its event
+    loop. There is no clock (`strftime_now`): a prompt depends on its messages alone.
     """
 
-    def __init__(self, source: str | None, bos_token: str, eos_token: str) -> None:
-        """Compile `source`; None is a base model, whose `render` refuses.
+    def __init__(
+        self, source: str | None, bos_token: str, eos_token: str, file: str | Path = CHAT_TEMPLATE_FILE
+    ) -> None:
+        """Compile `source`, which is of `file`; None is a base model, whose `render` refuses.
 
         Raises:
             ArtifactError: the template has a syntax error.
@@ -39,10 +41,10 @@ class ChatTemplate:
         except TemplateSyntaxError as error:
             reason = str(error.message).rstrip(".")
             raise ArtifactError(
-                f"{CHAT_TEMPLATE_FILE}, line {error.lineno}: {reason}; mend the template and compile again."
+                f"{file}, line {error.lineno}: {reason}; mend the template, and compile again if it is the model's own."
             ) from error
         except (RecursionError, MemoryError, SyntaxError) as error:
-            raise ArtifactError(f"{CHAT_TEMPLATE_FILE} is nested too deeply to compile; use a simpler one.") from error
+            raise ArtifactError(f"{file} is nested too deeply to compile; use a simpler one.") from error
 
     @classmethod
     def load(cls, folder: Path, bos_token: str, eos_token: str) -> "ChatTemplate":

@@ -3,6 +3,7 @@
 import functools
 import json
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
@@ -13,6 +14,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 MAX_BYTES = 32 << 20
+MAX_SECONDS = 10.0
+"""Of a thread's own time, which does not pass while others have the CPU."""
 MAX_PRODUCT = 1 << 24
 MAX_RANGE_TOTAL = 10_000
 _MAX_INDENT = 16
@@ -38,7 +41,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     Filters and methods are those that chat templates use and that make no more than they are given; where a few make
     more (`join`, `replace`, `split`, `tojson`), and where values become text, the size is spent beforehand. There is no
-    string formatting, whose widths make much out of nothing. A template bent on it can still take long.
+    string formatting, whose widths make much out of nothing. What a template computes is stopped between two steps once
+    it takes too long; there is no bound on a single one.
     """
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
@@ -48,6 +52,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(trim_blocks=True, lstrip_blocks=True, optimized=False, extensions=["jinja2.ext.loopcontrols"])
         self._bytes_left = MAX_BYTES
         self._range_left = MAX_RANGE_TOTAL
+        self._end = time.thread_time() + MAX_SECONDS
         self.finalize = self._output
         self.globals = {"namespace": self.globals["namespace"], "dict": dict}
         self.globals |= {"range": self._range, "raise_exception": _raise_exception}
@@ -110,6 +115,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self._bytes_left -= size + _STEP_BYTES
         if self._bytes_left < 0:
             raise SecurityError(f"it builds more than {MAX_BYTES >> 20} MiB")
+        if time.thread_time() > self._end:
+            raise SecurityError(f"it computes for more than {MAX_SECONDS:g} s")
 
     def _made(self, value: Any) -> Any:
         self._spend(sys.getsizeof(value))

@@ -28,7 +28,7 @@ class PromptThreads:
         """What `function` returns.
 
         Raises:
-            ApiError: time is up. A thread cannot be stopped; what runs there is bounded otherwise.
+            ApiError: time is up. A thread cannot be stopped; what runs there ends by itself (see `Sandbox`).
         """
         try:
             async with asyncio.timeout(PROMPT_TIMEOUT_S):

@@ -14,6 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from ilmari.engine.client import DEFAULT_PLACEMENT, EngineClient, EngineDead
+from ilmari.engine.kv_cache import bytes_for
 from ilmari.engine.options import MAX_NUM_SEQS, EngineOptions, Placement
 from ilmari.errors import ArtifactError, ConfigError, GroupError
 from ilmari.kernels.scheme import SCHEMES
@@ -116,10 +117,17 @@ def _served(model: ModelOptions, engine: EngineOptions) -> dict[str, ServedModel
             f"--max-model-len is {model.max_model_len} and {model.folder} was compiled for {manifest.max_seq_len} "
             "tokens; give 2 to that many, or compile the model with a longer frontend.shape.input_ids."
         )
+    max_model_len = model.max_model_len or manifest.max_seq_len
+    least = bytes_for(manifest, max_model_len)
+    if engine.kv_cache_memory_bytes is not None and engine.kv_cache_memory_bytes < least:
+        raise ConfigError(
+            f"--kv-cache-memory-bytes is {engine.kv_cache_memory_bytes} and one sequence of {max_model_len} tokens of "
+            f"{model.folder} takes {least}; give at least that, or a smaller --max-model-len."
+        )
     if model.chat_template is not None:
         client.chat_template = _read_template(model.chat_template, client)
     names = model.names or (manifest.name,)
-    entry = ServedModel(names[0], client, model.max_model_len or manifest.max_seq_len)
+    entry = ServedModel(names[0], client, max_model_len)
     return dict.fromkeys(names, entry)
 
 
@@ -128,7 +136,7 @@ def _read_template(path: Path, client: EngineClient) -> ChatTemplate:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--chat-template {path} cannot be read ({error}); give a Jinja template.") from error
-    return ChatTemplate(source, client.tokenizer.bos_token, client.tokenizer.eos_token)
+    return ChatTemplate(source, client.tokenizer.bos_token, client.tokenizer.eos_token, path)
 
 
 @contextlib.contextmanager
