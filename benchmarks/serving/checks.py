@@ -129,8 +129,8 @@ def _survivors(siege: Siege) -> Iterable[Any]:
 
 
 def _recovered(siege: Siege) -> Iterable[Any]:
-    ends = [kill.began for kill in siege.kills[1:]] + [math.inf]
-    for number, (kill, end) in enumerate(zip(siege.kills, ends, strict=True)):
+    following = [kill.began for kill in siege.kills[1:]]
+    for number, (kill, end) in enumerate(zip(siege.kills, [*following, math.inf], strict=False)):
         if not any(kill.ended <= each.began and each.ended <= end and _good(each) for each in siege.visits):
             yield f"kill {number}: no answer until the next"
 
