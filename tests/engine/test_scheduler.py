@@ -172,6 +172,21 @@ def test_a_prompt_that_was_once_disturbed_is_no_measure() -> None:
     assert step_seconds(rows, 0.010, 0.030) == pytest.approx(STRETCH * 0.030, rel=0.1)
 
 
+@pytest.mark.parametrize("disturbed", [1, 3])
+def test_a_disturbed_step_of_few_rows_is_no_measure_of_more(disturbed: int) -> None:
+    """Four replies end one after the other, and the process is stopped meanwhile: a step of three took a minute."""
+    pace, alone = Pace(), step_seconds(4, 0.010, 0.030)
+    pace.take(disturbed, 60.0)
+    for _ in range(WINDOW):
+        pace.take(4, alone)
+    steps = []
+    for _ in range(40):
+        rows = max(8, pace.rows(4))
+        steps.append(step_seconds(rows, 0.010, 0.030))
+        pace.take(rows, steps[-1])
+    assert 0.8 * STRETCH * alone < steps[-1] <= max(steps) <= STRETCH * alone
+
+
 def test_pace_knows_what_replies_take_that_never_ran_without_a_prompt() -> None:
     """Under load there is always a prompt: the time of 16 replies is read from the curve."""
     pace = Pace()

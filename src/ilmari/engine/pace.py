@@ -28,34 +28,46 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._steps: defaultdict[int, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=WINDOW))
-        self._latest: dict[int, int] = {}
+        self._steps: defaultdict[int, deque[tuple[int, int, float]]] = defaultdict(lambda: deque(maxlen=WINDOW))
         self._count = 0
 
     def take(self, rows: int, seconds: float) -> None:
         """A step of `rows` rows took `seconds`."""
         self._count += 1
-        self._latest[rows.bit_length()] = self._count
-        self._steps[rows.bit_length()].append((rows, seconds))
+        self._steps[rows.bit_length()].append((self._count, rows, seconds))
 
     def rows(self, replies: int) -> int:
         """Rows that a step with prompts and `replies` replies may have, both together; at least 1."""
         if not self._steps or max(self._steps) < FIRST.bit_length():
             return FIRST
-        alone = np.interp(replies, *self._curve(sorted(self._steps)))
-        longer = [digits for digits in sorted(self._steps) if digits > replies.bit_length()]
-        young = [digits for digits in longer if self._count - self._latest[digits] < YOUNG]
-        rows, seconds = self._curve(young, (replies, alone))
+        alone = float(np.interp(replies, *_curve(list(self._points(0).values()))))
+        young = self._points(self._count - YOUNG)
+        longer = [point for digits, point in young.items() if digits > replies.bit_length()]
+        rows, seconds = _curve([(replies, alone), *longer])
         limit = STRETCH * alone
         if limit > seconds[-1]:
             return int(rows[-1] * limit / seconds[-1])
         return max(1, int(np.interp(limit, seconds, rows)))
 
-    def _curve(
-        self, measured: list[int], *known: tuple[float, float]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Rows and seconds, both ascending: the points that are known, then those of steps of so many digits."""
-        rows, seconds = np.array([*known, *(np.median(self._steps[digits], axis=0) for digits in measured)]).T
-        for at in range(1, len(rows)):  # else one disturbed step, never run again, would be a wall
-            seconds[at] = min(seconds[at], seconds[at - 1] * rows[at] / rows[at - 1])
-        return rows, np.maximum.accumulate(seconds)
+    def _points(self, since: int) -> dict[int, tuple[float, float]]:
+        """Rows and seconds of the steps after the first `since`, by binary digits of the rows, ascending."""
+        points = {}
+        for digits, steps in sorted(self._steps.items()):
+            if measured := [(rows, seconds) for when, rows, seconds in steps if when > since]:
+                rows, seconds = np.median(measured, axis=0)
+                points[digits] = (float(rows), float(seconds))
+        return points
+
+
+def _curve(points: list[tuple[float, float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rows and seconds, both ascending.
+
+    A step that is disturbed takes longer, never less. So where few steps were measured and more rows took less time,
+    those are right; and where more rows took more than in proportion, the fewer ones are. Else one disturbed step, of
+    a size that never runs again, would be believed for ever.
+    """
+    rows, seconds = np.array(points).T
+    seconds = np.minimum.accumulate(seconds[::-1])[::-1]
+    for at in range(1, len(rows)):
+        seconds[at] = min(seconds[at], seconds[at - 1] * rows[at] / rows[at - 1])
+    return rows, seconds
