@@ -16,7 +16,7 @@ _MPI_WORLDS = (
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # of a step, which is srun's; a script of sbatch has the first alone
 )
 
-_HYDRA_LAUNCHERS = ("HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP")
+_HYDRA_LAUNCHERS = ("HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP", "I_MPI_HYDRA_BOOTSTRAP")
 _SSH = "ssh"
 _SSH_OPTIONS = "-o BatchMode=yes -o ConnectTimeout=5"
 """Ask for no password, and give up on a host that does not answer."""

@@ -198,6 +198,13 @@ def test_pace_knows_what_replies_take_that_never_ran_without_a_prompt() -> None:
     assert 2 < step_seconds(pace.rows(16), 0.010, 0.030) / step_seconds(16, 0.010, 0.030) < 3
 
 
+def test_a_prompt_alone_says_nothing_about_replies() -> None:
+    """The first reply of a server may come while more prompts wait."""
+    pace = Pace()
+    pace.take(512, step_seconds(512, 0.010, 0.030))
+    assert pace.rows(1) == FIRST
+
+
 def test_one_disturbed_step_does_not_change_the_pace() -> None:
     pace = Pace()
     for _ in range(WINDOW):

@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 
-import pytest
-
 from ilmari.server.listening import bound
 from ilmari.server.options import ServerOptions
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_small_packets_leave_at_once(host: str) -> None:
+def test_small_packets_leave_at_once() -> None:
     """A token must not wait for the client to acknowledge the packet before it."""
 
     async def main() -> int:
         accepted = asyncio.get_running_loop().create_future()
-        with bound(ServerOptions(host=host, port=0)) as listener:
+        with bound(ServerOptions(port=0)) as listener:
             server = await asyncio.start_server(lambda _, writer: accepted.set_result(writer), sock=listener)
             async with server:
                 _, client = await asyncio.open_connection(*listener.getsockname()[:2])

@@ -61,7 +61,8 @@ def serve_command(
     max_num_seqs: Annotated[int | None, typer.Option(min=1, help="The most replies in one step.")] = None,
     max_num_batched_tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens in one step.")] = None,
     kv_cache_memory_bytes: Annotated[
-        int | None, typer.Option(min=1, help="Memory of each model's KV cache.", show_default="by --max-num-seqs")
+        int | None,
+        typer.Option(min=1, help="Memory of each model's KV cache, on each rank.", show_default="by --max-num-seqs"),
     ] = None,
     max_num_queued_reqs: Annotated[
         int, typer.Option(min=0, help="The most replies that wait beyond those; then 429.")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import IO
 
 from ilmari.errors import ConfigError, GroupError
 from ilmari.settings import hydra_ssh
 
-REACH = 7.0
+REACH = 8.0
 """Seconds within which a host answers; ssh itself has five for a connection."""
 
 
@@ -37,37 +42,39 @@ def reach(hosts: Sequence[str]) -> None:
     ssh = hydra_ssh()
     if ssh is None:
         return
-    asked: list[subprocess.Popen[bytes]] = []
     until = time.monotonic() + REACH
-    try:
-        for host in hosts:
-            asked.append(_ask([*ssh, host, "true"]))
-        for host, process in zip(hosts, asked, strict=True):
-            if reason := _refusal(process, until):
+    with contextlib.ExitStack() as asked:
+        try:
+            questions = [asked.enter_context(_asked([*ssh, host, "true"])) for host in hosts]
+        except OSError as error:
+            raise GroupError(f"--hosts needs {ssh[0]}, which does not start ({error.strerror}).") from error
+        for host, (process, words) in zip(hosts, questions, strict=True):
+            if reason := _refusal(process, words, until):
                 raise GroupError(f"Host {host} of --hosts cannot be reached by ssh: {reason}.")
-    except OSError as error:
-        raise GroupError(f"--hosts needs {ssh[0]}, which does not start ({error.strerror}).") from error
-    finally:
-        for process in asked:
-            process.kill()
-            with process:  # close its pipe, and wait for its end
-                pass
 
 
-def _ask(command: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    )
+@contextlib.contextmanager
+def _asked(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """A process that asks, and what it says on stderr: a file, since what it leaves behind may keep a pipe open."""
+    with tempfile.TemporaryFile() as words:
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": words}
+        with subprocess.Popen(command, **quiet, start_new_session=True) as process:  # type: ignore[call-overload]
+            try:
+                yield process, words
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
 
 
-def _refusal(process: subprocess.Popen[bytes], until: float) -> str:
+def _refusal(process: subprocess.Popen[bytes], words: IO[bytes], until: float) -> str:
     """Why a host has not answered by then; empty if it has."""
     try:
-        _, words = process.communicate(timeout=max(0.0, until - time.monotonic()))
+        code = process.wait(max(0.0, until - time.monotonic()))
     except subprocess.TimeoutExpired:
         return f"it is silent for {REACH:g} s"
-    if process.returncode == 0:
+    if code == 0:
         return ""
-    lines = words.decode(errors="replace").split("\n")
+    words.seek(0)
+    lines = words.read().decode(errors="replace").split("\n")
     said = [line.strip().rstrip(".") for line in lines if line.strip()]
-    return said[-1] if said else f"exit code {process.returncode}"
+    return said[-1] if said else f"exit code {code}"

@@ -38,7 +38,8 @@ class Pace:
 
     def rows(self, replies: int) -> int:
         """Rows that a step with prompts and `replies` replies may have, both together; at least 1."""
-        if not self._steps or max(self._steps) < FIRST.bit_length():
+        fewest, most = min(self._steps, default=0), max(self._steps, default=0)
+        if most < FIRST.bit_length() or fewest > max(replies, FIRST).bit_length():
             return FIRST
         alone = float(np.interp(replies, *_curve(list(self._points(0).values()))))
         young = self._points(self._count - YOUNG)

@@ -163,6 +163,7 @@ def follow(group: Group) -> None:
             runner.forward(make_batch(task.parts, tile_tokens(runner.plan.local.q_per_kv)), cache)
         else:
             cache.occupy(group.local_size)
+            confirm(group, 0)
 
 
 def _load(group: Group, load: Load) -> tuple[Runner, KvCache] | None:
@@ -233,6 +234,8 @@ class Others:
         if self._group.size > 1:
             self._group.broadcast(_encode(Occupy(self._load.engine)))
         cache.occupy(self._group.local_size)
+        if self._group.size > 1:
+            confirm(self._group, 0)  # wait for them
 
 
 def blocks_of(artifact: Artifact, load: Load, group: Group) -> int:

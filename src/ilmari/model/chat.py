@@ -20,8 +20,8 @@ class ChatTemplate:
     """A Jinja chat template, run in a sandbox.
 
     Templates come with checkpoints, so they are foreign code: they reach no Python object beyond plain data, change
-    nothing, import nothing, and what they build and how long they compute is bounded. A server renders off its event
-    loop. There is no clock (`strftime_now`): a prompt depends on its messages alone.
+    nothing, import nothing, and what they build is bounded, and how many steps they compute. A server renders off its
+    event loop. There is no clock (`strftime_now`): a prompt depends on its messages alone.
     """
 
     def __init__(

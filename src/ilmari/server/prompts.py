@@ -28,7 +28,7 @@ class PromptThreads:
         """What `function` returns.
 
         Raises:
-            ApiError: time is up. A thread cannot be stopped; what runs there ends by itself (see `Sandbox`).
+            ApiError: time is up. A thread cannot be stopped; a template ends by itself after some time (see `Sandbox`).
         """
         try:
             async with asyncio.timeout(PROMPT_TIMEOUT_S):
