@@ -1,18 +1,21 @@
 """Order of arrival, blocks that run out, and prompts that leave room for replies."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import CompileTiny
 
 from ilmari import SamplingParams
 from ilmari.artifact.artifact import Artifact
+from ilmari.engine import opening
 from ilmari.engine.engine import Engine
+from ilmari.engine.kv_cache import bytes_for
 from ilmari.engine.pace import FIRST, STRETCH, WINDOW, Pace
 from ilmari.engine.sequence import Sequence
+
+pytestmark = pytest.mark.usefixtures("ranks_as_threads")
 
 GREEDY = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True, logprobs=2)
 SEEDED = replace(GREEDY, temperature=1.5, repetition_penalty=1.1, seed=11)
@@ -23,14 +26,16 @@ def prompt_of(length: int) -> list[int]:
     return ids
 
 
-@pytest.fixture(scope="module", params=["w8a16", "w8a8_kv8"])
-def artifact(request: pytest.FixtureRequest, compile_tiny: Callable[..., Path]) -> Artifact:
-    return Artifact.load(compile_tiny(request.param))
+@pytest.fixture(scope="module", params=[("w8a16", 1), ("w8a8_kv8", 1), ("w8a16", 2)], ids="{0[0]}-tp{0[1]}".format)
+def artifact(request: pytest.FixtureRequest, compile_tiny: CompileTiny) -> Artifact:
+    scheme, ranks = request.param
+    return Artifact.load(compile_tiny(scheme, tp=ranks))
 
 
-def engine_of(artifact: Artifact, blocks: int, **limits: Any) -> Engine:
-    block_bytes = 16 * artifact.manifest.plan.kv_bytes_per_token
-    return Engine(artifact, kv_cache_memory_bytes=blocks * block_bytes, **limits)
+def engine_of(artifact: Artifact, blocks: int | None = None, **limits: Any) -> Engine:
+    memory = None if blocks is None else blocks * bytes_for(artifact.manifest, 1)
+    group = opening.form(artifact.manifest.tp)
+    return Engine(artifact, kv_cache_memory_bytes=memory, group=group, **limits)
 
 
 def run(engine: Engine, lengths: list[int], params: SamplingParams) -> list[Sequence]:
@@ -86,7 +91,7 @@ def rows_of(engine: Engine, sequences: list[Sequence]) -> list[int]:
 
 
 def test_a_prompt_leaves_half_of_a_step_to_shorter_ones(artifact: Artifact) -> None:
-    engine = Engine(artifact, max_num_batched_tokens=32)
+    engine = engine_of(artifact, max_num_batched_tokens=32)
     sequences = [engine.add(prompt_of(length), GREEDY, frozenset()) for length in (100, 50, 12, 101)]
     assert rows_of(engine, sequences) == [16, 4, 12, 0]
     assert rows_of(engine, sequences) == [16, 15, 1, 0]
@@ -94,7 +99,7 @@ def test_a_prompt_leaves_half_of_a_step_to_shorter_ones(artifact: Artifact) -> N
 
 
 def test_of_equal_prompts_the_first_is_read_first(artifact: Artifact) -> None:
-    engine = Engine(artifact, max_num_batched_tokens=32)
+    engine = engine_of(artifact, max_num_batched_tokens=32)
     sequences = [engine.add(prompt_of(100)[:64], GREEDY, frozenset(), cache_salt=salt) for salt in "ab"]
     assert [rows_of(engine, sequences) for _ in range(3)] == [[32, 0], [32, 0], [1, 31]]
 
@@ -122,7 +127,7 @@ def test_a_prompt_is_read_slowly_while_replies_wait_unless_throughput_counts(
 
     monkeypatch.setattr("ilmari.engine.engine.time.perf_counter", lambda: now)
     for throughput in (True, False):
-        engine = Engine(artifact, throughput=throughput, num_speculative_tokens=0)
+        engine = engine_of(artifact, throughput=throughput, num_speculative_tokens=0)
         sequences = [engine.add(prompt_of(5), GREEDY, frozenset())]
         for _ in range(3):
             step(engine, sequences)
@@ -136,7 +141,7 @@ def test_a_prompt_is_read_slowly_while_replies_wait_unless_throughput_counts(
 
 
 def test_a_prompt_is_read_at_full_speed_when_nobody_waits(artifact: Artifact) -> None:
-    engine = Engine(artifact, throughput=False)
+    engine = engine_of(artifact, throughput=False)
     assert rows_of(engine, [engine.add(prompt_of(128), GREEDY, frozenset())]) == [128]
 
 
