@@ -57,8 +57,9 @@ def reach(hosts: Sequence[str]) -> None:
 def _asked(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """A process that asks, and what it says on stderr: a file, since what it leaves behind may keep a pipe open."""
     with tempfile.TemporaryFile() as words:
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": words}
-        with subprocess.Popen(command, **quiet, start_new_session=True) as process:  # type: ignore[call-overload]
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=words, start_new_session=True
+        ) as process:
             try:
                 yield process, words
             finally:
