@@ -56,15 +56,17 @@ def reach(hosts: Sequence[str]) -> None:
 @contextlib.contextmanager
 def _asked(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """A process that asks, and what it says on stderr: a file, since what it leaves behind may keep a pipe open."""
-    with tempfile.TemporaryFile() as words:
-        with subprocess.Popen(
+    with (
+        tempfile.TemporaryFile() as words,
+        subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=words, start_new_session=True
-        ) as process:
-            try:
-                yield process, words
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
+        ) as process,
+    ):
+        try:
+            yield process, words
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _refusal(process: subprocess.Popen[bytes], words: IO[bytes], until: float) -> str:
