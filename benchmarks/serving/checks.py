@@ -119,8 +119,10 @@ def _overload(siege: Siege) -> Iterable[Any]:
 
 
 def _survivors(siege: Siege) -> Iterable[Any]:
-    if siege.kills and not any(killed_in_flight(siege.visits, kill)["error"] for kill in siege.kills):
-        yield "no kill met anybody"
+    for number, kill in enumerate(siege.kills):
+        ends = killed_in_flight(siege.visits, kill)
+        if not ends["error"]:
+            yield f"kill {number}: {dict(ends)}"
     for each in siege.visits:
         for kill in siege.kills:
             inherited = each.request_id in kill.in_flight and each.ended > kill.ended

@@ -14,7 +14,7 @@ from typing import IO
 from ilmari.errors import ConfigError, GroupError
 from ilmari.settings import hydra_ssh
 
-REACH = 8.0
+REACH = 7.0
 """Seconds within which a host answers; ssh itself has five for a connection."""
 
 
