@@ -1,36 +1,24 @@
 """Rows put together from a few of each rank's best tokens: what is drawn from them is what whole rows give."""
 
-import tempfile
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
+from sampling_kernels import sampling_kernels
 from small_model import SMALL
 
 from ilmari.engine.candidates import ALL, best, deciding, lay_out
 from ilmari.engine.sampler import Sampler, make_rng
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.errors import ArtifactError
-from ilmari.kernels.compiler import SAMPLING, compile_kernels
-from ilmari.kernels.isa import isa_named
-from ilmari.kernels.library import KernelLibrary, aligned_copy
-from ilmari.kernels.plan import Plan
-from ilmari.kernels.scheme import SCHEMES
-from ilmari.kernels.target import HOST, resolve_target
+from ilmari.kernels.library import aligned_copy
 
 VOCAB = SMALL.vocab_size
 
 
 @cache
 def sampler() -> Sampler:
-    target = resolve_target(HOST)
-    plan = Plan(SMALL, SCHEMES["fp16"], isa_named(target.isa_name))
-    code = compile_kernels(plan, target, lambda *_: None, [generate.__name__ for generate in SAMPLING])
-    with tempfile.NamedTemporaryFile(suffix=".o") as file:
-        file.write(code)
-        file.flush()
-        return Sampler(KernelLibrary(Path(file.name)), VOCAB)
+    return Sampler(sampling_kernels(VOCAB), VOCAB)
 
 
 def put_together(rows: np.ndarray, count: int) -> np.ndarray:

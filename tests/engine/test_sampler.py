@@ -1,41 +1,26 @@
 """The sampler against a plain implementation of the published definitions, in Python floats."""
 
 import math
-import tempfile
-from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from small_model import SMALL
+from sampling_kernels import sampling_kernels
 
 from ilmari.engine.sampler import Sampler, make_rng
 from ilmari.engine.sampling_params import SamplingParams
 from ilmari.engine.top_ids import top_ids
 from ilmari.errors import ArtifactError
-from ilmari.kernels.compiler import SAMPLING, compile_kernels
-from ilmari.kernels.isa import isa_named
-from ilmari.kernels.library import KernelLibrary, aligned_copy
-from ilmari.kernels.plan import Plan
-from ilmari.kernels.scheme import SCHEMES
-from ilmari.kernels.target import HOST, resolve_target
+from ilmari.kernels.library import aligned_copy
 
 ALMOST_ONE = math.nextafter(1.0, 0.0)
 
 
 @cache
 def sampler(vocab: int) -> Sampler:
-    """A sampler with kernels for this machine and so many tokens."""
-    target = resolve_target(HOST)
-    plan = Plan(replace(SMALL, vocab_size=vocab), SCHEMES["fp16"], isa_named(target.isa_name))
-    code = compile_kernels(plan, target, lambda *_: None, [generate.__name__ for generate in SAMPLING])
-    with tempfile.NamedTemporaryFile(suffix=".o") as file:
-        file.write(code)
-        file.flush()
-        return Sampler(KernelLibrary(Path(file.name)), vocab)
+    return Sampler(sampling_kernels(vocab), vocab)
 
 
 def sample(logits: npt.NDArray[np.float32], params: SamplingParams, rng: Any) -> int:
@@ -147,9 +132,32 @@ def test_tokens_that_rules_exclude_are_not_drawn() -> None:
         assert {token_id for token_id, share in shares.items() if share > 0.003} <= drawn
 
 
+@pytest.mark.parametrize("allowed", [[92_542], [3, 255, 256, 40_000]])
+@pytest.mark.parametrize("params", [{"top_k": 40}, {"top_k": 2, "top_p": 0.9}, {"top_k": 300, "min_p": 0.1}], ids=str)
+def test_few_tokens_that_can_be_drawn_of_a_real_vocabulary(params: dict[str, Any], allowed: list[int]) -> None:
+    drawing = sampler(92_543)
+    drawing.load(aligned_copy(np.zeros(92_543, np.float32)))
+    drawing.logits[np.setdiff1d(np.arange(92_543), allowed)] = -np.inf
+    drawing.refresh()
+    drawn = {drawing.sample(SamplingParams(**params), FixedRng((i + 0.5) / 100)) for i in range(100)}
+    assert drawn == set(allowed[: params["top_k"]])
+
+
 @pytest.mark.parametrize("spread", [0.01, 1.0, 3.0])
 @pytest.mark.parametrize(
-    "params", [{"top_p": 0.95}, {"top_p": 0.5, "temperature": 0.7}, {"top_k": 5000}, {"min_p": 0.05}, {}], ids=str
+    "params",
+    [
+        {"top_p": 0.95},
+        {"top_p": 0.5, "temperature": 0.7},
+        {"top_k": 5000},
+        {"top_k": 363},
+        {"top_k": 362},
+        {"top_k": 40, "temperature": 0.8},
+        {"top_k": 1},
+        {"min_p": 0.05},
+        {},
+    ],
+    ids=str,
 )
 def test_a_real_vocabulary(params: dict[str, Any], spread: float) -> None:
     logits = (spread * np.random.default_rng(1).standard_normal(92_543)).astype(np.float32)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ilmari.kernels.sampling import kept_weights, logit_peaks, logit_weights, weight_bins
-from ilmari.kernels.sampling_chunks import BINS, CHUNK, LOWEST, PARTS, chunks
+from ilmari.kernels.sampling import cut_bounds, kept_weights, logit_peaks, logit_weights
+from ilmari.kernels.sampling_chunks import CHUNK, LOWEST, STEPS, chunks
 
 VOCABS = (1, 97, 256, 1003, 5000)
 
@@ -14,11 +14,11 @@ def vocab(request):
     return request.param
 
 
-def rows_of(rng, vocab, spread=3.0):
+def rows_of(rng, vocab, spread=3.0, decimals=1):
     """Logits as chunks, some equal, some impossible."""
     rows = np.full((chunks(vocab), CHUNK), LOWEST, np.float32)
     flat = rows.reshape(-1)[:vocab]
-    flat[:] = np.round(spread * rng.standard_normal(vocab), 1)
+    flat[:] = np.round(spread * rng.standard_normal(vocab), decimals)
     flat[1::5] = -np.inf
     return rows
 
@@ -56,16 +56,36 @@ def test_weights(compiled, rng, vocab, temperature):
     np.testing.assert_allclose(total, w.sum(axis=1, dtype=np.float64), rtol=1e-6)
 
 
-def test_bins(compiled, rng, vocab):
-    y = rows_of(rng, vocab)
-    w = rng.random(y.shape, np.float32)
-    bins, counts, sums = np.empty(y.shape, np.uint8), np.empty((PARTS, BINS), np.int32), np.empty((PARTS, BINS))
-    compiled(weight_bins, vocab)(y, w, float(y.max()), 10.7, bins, counts, sums)
-    with np.errstate(over="ignore"):
-        expected = np.minimum((y.max() - y) * np.float32(10.7), BINS - 1).astype(np.uint8)
-    np.testing.assert_array_equal(bins, expected)
-    np.testing.assert_array_equal(counts.sum(axis=0), np.bincount(bins.reshape(-1), minlength=BINS))
-    np.testing.assert_allclose(sums.sum(axis=0), np.bincount(bins.reshape(-1), w.reshape(-1), BINS), rtol=1e-12)
+@pytest.mark.parametrize("share", [1e-9, 0.3, 0.8, 0.99, 1.0])
+@pytest.mark.parametrize(("decimals", "factor"), [(1, 1.0), (7, 1.0), (7, 20.0), (1, 0.0), (7, 0.0)])
+def test_cut(compiled, rng, vocab, decimals, factor, share):
+    y = rows_of(rng, vocab, decimals=decimals)
+    v = np.exp(np.maximum(y - y.max().astype(np.float64), -90) * factor).astype(np.float32)
+    low = -40.0
+    target = share * v[y > low].sum(dtype=np.float64) * (1 - 1e-6)
+    bounds, beyond = np.full(STEPS + 2, np.nan, np.float32), np.full(STEPS + 2, np.nan)
+    bounds[0], bounds[-1], beyond[0], beyond[-1] = low, y.max(), np.inf, 0
+    kernel = compiled(cut_bounds, vocab)
+    sums = np.full((STEPS + 2, len(y)), np.nan, np.float32)
+    kernel(y, v, float(y.max()), factor, target, sums, bounds, beyond)
+    least, most = bounds[[0, -1]]
+    for bound, above, of_chunks in zip(bounds[[0, -1]], beyond[[0, -1]], sums[[0, -1]], strict=True):
+        expected = np.where(y > bound, v, 0).sum(axis=1, dtype=np.float64)
+        np.testing.assert_allclose(of_chunks, expected, rtol=1e-6)
+        np.testing.assert_allclose(above, expected.sum(), rtol=1e-6)
+    assert beyond[0] >= target > beyond[-1]
+    assert np.nextafter(least, most) == most or np.count_nonzero((y > least) & (y <= most)) == 1
+
+
+def test_cut_of_what_is_never_reached(compiled, rng):
+    """The search ends at the least bound."""
+    y = rows_of(rng, 1003)
+    bounds, beyond = np.zeros(STEPS + 2, np.float32), np.zeros(STEPS + 2)
+    bounds[0], bounds[-1], beyond[0] = -5, y.max(), np.inf
+    sums = np.empty((STEPS + 2, len(y)), np.float32)
+    compiled(cut_bounds, 1003)(y, np.ones_like(y), float(y.max()), 0.0, 5000.0, sums, bounds, beyond)
+    assert bounds[0] == -5 <= bounds[-1] <= np.nextafter(np.float32(-5), np.float32(0))
+    assert beyond[0] == np.inf
 
 
 @pytest.mark.parametrize("least", [-np.inf, 0.0, 1.5])

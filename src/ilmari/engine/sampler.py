@@ -3,18 +3,18 @@
 The order is vLLM's: temperature, min_p, top_k, top_p, then the draw. Each of the three keeps a head of one ranking,
 from the most probable token down and the lowest id first of equals, so all that counts is how long the head is.
 
-Passes over the whole vocabulary are compiled (`kernels/sampling.py`); what they leave to look at is a chunk or a bin of
-tokens. Weights are float32, their sums over more than a chunk float64, and a row's token depends on its own logits,
-parameters and generator alone, so a seed gives the same text at any batch size.
+Passes over the whole vocabulary are compiled (`kernels/sampling.py`); what they leave to look at is a chunk of tokens,
+with a small top_k a short list, and the tokens that share the logit at which a ranking is cut. Weights are float32,
+their sums over more than a chunk float64, and a row's token depends on its own logits, parameters and generator alone,
+so a seed gives the same text at any batch size.
 """
-
-import math
 
 import numpy as np
 import numpy.typing as npt
 
 from ilmari.engine.ranking import Ranking
 from ilmari.engine.sampling_params import SamplingParams
+from ilmari.engine.shortlist import shortlist
 from ilmari.errors import ArtifactError
 from ilmari.kernels.library import KernelLibrary, aligned_zeros, tensor
 from ilmari.kernels.sampling_chunks import CHUNK, chunks
@@ -36,11 +36,8 @@ class Sampler:
 
     def __init__(self, library: KernelLibrary, vocab_size: int) -> None:
         count = chunks(vocab_size)
-        self._vocab_size = vocab_size
         self._rows = aligned_zeros((count, CHUNK), np.float32)
         self.logits = self._rows.reshape(-1)[:vocab_size]
-        self._weights = aligned_zeros((count, CHUNK), np.float32)
-        self._totals = aligned_zeros((count,), np.float32)
         self._peaks = aligned_zeros((count,), np.float32)
         self._magnitudes = aligned_zeros((count,), np.int32)
         self._tensors = {
@@ -48,16 +45,12 @@ class Sampler:
             for name, array in (
                 ("logits", self.logits),
                 ("rows", self._rows),
-                ("weights", self._weights),
-                ("totals", self._totals),
                 ("peaks", self._peaks),
                 ("magnitudes", self._magnitudes),
             )
         }
         self._logit_peaks = library["logit_peaks"]
-        self._logit_weights = library["logit_weights"]
-        self._kept_weights = library["kept_weights"]
-        self._ranking = Ranking(library, self._rows, self._weights, vocab_size)
+        self._ranking = Ranking(library, self._rows, vocab_size)
 
     def load(self, logits: npt.NDArray[np.float32]) -> None:
         """Take a row float32 [vocab], as kernels are given arrays.
@@ -89,24 +82,41 @@ class Sampler:
         best = int(self._peaks.argmax())
         if params.greedy:
             return best * CHUNK + int(self._rows[best].argmax())
-        rows, weights, totals = (self._tensors[name] for name in ("rows", "weights", "totals"))
         greatest = float(self._peaks[best])
-        self._logit_weights(rows, greatest, 1 / params.temperature, weights, totals)
-        least, last = -math.inf, self._vocab_size
-        if params.top_k > 0 or params.min_p > 0 or params.top_p < 1:
-            least, last = self._ranking.cut(params, greatest)
-            self._kept_weights(rows, weights, least, last, totals)
+        if 0 < params.top_k <= len(self._peaks):
+            return self._one_of_few(params, greatest, rng)
+        least, last = self._ranking.cut(params, greatest)
+        totals = self._ranking.totals
         # "right" steps over tokens whose weight underflowed to 0; random() < 1 keeps the chunk inside.
-        sums = np.cumsum(self._totals, dtype=np.float64)
+        sums = np.cumsum(totals.astype(np.float64))
         point = rng.random() * float(sums[-1])
         chunk = int(np.searchsorted(sums, point, side="right"))
         inside = self._kept(chunk, least, last)
-        share = (point - (float(sums[chunk - 1]) if chunk else 0.0)) / float(self._totals[chunk])
-        token = int(np.searchsorted(inside, share * inside[-1], side="right"))
-        return chunk * CHUNK + min(token, int(np.searchsorted(inside, inside[-1], side="left")))
+        share = (point - (float(sums[chunk - 1]) if chunk else 0.0)) / float(totals[chunk])
+        return chunk * CHUNK + _owner(inside, share)
+
+    def _one_of_few(self, params: SamplingParams, greatest: float, rng: np.random.Generator) -> int:
+        """A token of those that top_k keeps, by the same rules."""
+        tokens = shortlist(self._rows, self._peaks, params.top_k)
+        weights = np.exp((self.logits[tokens].astype(np.float64) - greatest) / params.temperature)
+        length = int(np.count_nonzero(weights >= params.min_p))
+        if params.top_p < 1:
+            sums = np.cumsum(weights[:length])
+            length = min(length, int(np.searchsorted(sums, params.top_p * sums[-1], side="left")) + 1)
+        kept = np.argsort(tokens[:length])
+        sums = np.cumsum(weights[kept])
+        return int(tokens[kept[_owner(sums, rng.random())]])
 
     def _kept(self, chunk: int, least: float, last: int) -> npt.NDArray[np.float64]:
         """Cumulative weights of a chunk's tokens, those that are not kept without one."""
-        logits, tokens = self._rows[chunk], np.arange(chunk * CHUNK, (chunk + 1) * CHUNK)
-        kept = (logits > least) | ((logits == least) & (tokens <= last))
-        return np.cumsum(np.where(kept, self._weights[chunk], 0), dtype=np.float64)
+        logits, first = self._rows[chunk], chunk * CHUNK
+        kept = logits > least
+        if last >= first:
+            kept[: last - first + 1] |= logits[: last - first + 1] == least
+        return np.cumsum(np.where(kept, self._ranking.weights[chunk], 0).astype(np.float64))
+
+
+def _owner(sums: npt.NDArray[np.float64], share: float) -> int:
+    """Which of the weights with these cumulative sums lies at `share` of their total; never one that is 0."""
+    place = int(np.searchsorted(sums, share * sums[-1], side="right"))
+    return min(place, int(np.searchsorted(sums, sums[-1], side="left")))

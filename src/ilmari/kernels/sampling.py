@@ -12,10 +12,10 @@ from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.numeric import exp_nonpositive, lane_max, lane_sum
-from ilmari.kernels.sampling_chunks import BINS, CHUNK, LOWEST, PARTS, chunks
+from ilmari.kernels.sampling_chunks import CHUNK, LOWEST, STEPS, chunks
 
 if TYPE_CHECKING:
-    from tvm.tirx import PrimFunc
+    from tvm.tirx import Buffer, PrimExpr, PrimFunc
 
 MAGNITUDE = 0x7FFFFFFF  # of a float32's bits
 
@@ -85,41 +85,88 @@ def logit_weights(isa: Isa, vocab: int) -> PrimFunc:
     return kernel
 
 
-def weight_bins(isa: Isa, vocab: int) -> PrimFunc:
-    """Each token's bin, floor((greatest - Y) * per_unit) and at most the last, with the bins' tokens and weights.
+def cut_bounds(isa: Isa, vocab: int) -> PrimFunc:
+    """Narrow two logits down to where a ranking is cut: V has a sum of `target` above the first, less above the last.
 
-    `PARTS` runs of chunks are counted apart: counts [PARTS, BINS] int32, sums [PARTS, BINS] float64.
+    bounds, float32 [STEPS + 2]: these logits first and last, and between them those that a pass tries. beyond, float64:
+    the sums of V, [chunks, CHUNK], in tokens above each; the first, until it is narrowed, may be infinite. sums,
+    float32 [STEPS + 2, chunks]: the same by chunks, an output alone. V has to be exp((Y - greatest) * factor):
+    the search ends when a single token, or no other number, lies between the two.
     """
     lanes, count = isa.lanes, chunks(vocab)
-    run = -(-count // PARTS)
+    last = STEPS + 1
+
+    def step_sum(lane_sums: Buffer, i: int) -> PrimExpr:
+        return lane_sum(lane_sums, [i * lanes + lane for lane in range(lanes)])
 
     @T.inline
-    def place(c, Y, greatest, per_unit, bins):
+    def divide(greatest, factor, bounds, beyond):
+        weight = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        weight[T.ramp(0, 1, lanes)] = exp_nonpositive(isa, T.broadcast((bounds[0] - greatest) * factor, lanes))
+        least: T.let = bounds[0]
+        # Two tokens would have twice the weight of the least that may lie between the bounds.
+        single: T.let = beyond[0] - beyond[last] < T.float64(1.5) * T.cast(weight[0], "float64")
+        width: T.let = T.Select(single, T.float32(0), bounds[last] - least)
+        for i in T.serial(STEPS):
+            bounds[i + 1] = least + width * T.cast(i + 1, "float32") * T.float32(1 / (STEPS + 1))
+
+    @T.inline
+    def add_chunk(c, Y, V, bounds, sums):
+        each = T.alloc_buffer((STEPS * lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        for i in T.unroll(STEPS):
+            each[T.ramp(i * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
         for j in T.serial(CHUNK // lanes):
-            below: T.let = T.broadcast(greatest, lanes) - Y[c, T.ramp(j * lanes, 1, lanes)]
-            at: T.let = T.min(below * T.broadcast(per_unit, lanes), T.broadcast(T.float32(BINS - 1), lanes))
-            bins[c, T.ramp(j * lanes, 1, lanes)] = T.cast(T.cast(at, f"int32x{lanes}"), f"uint8x{lanes}")
+            y: T.let = Y[c, T.ramp(j * lanes, 1, lanes)]
+            v: T.let = V[c, T.ramp(j * lanes, 1, lanes)]
+            for i in T.unroll(STEPS):
+                before: T.let = each[T.ramp(i * lanes, 1, lanes)]
+                each[T.ramp(i * lanes, 1, lanes)] = T.Select(y > T.broadcast(bounds[i + 1], lanes), before + v, before)
+        for i in T.unroll(STEPS):
+            sums[i + 1, c] = step_sum(each, i)
+
+    @T.inline
+    def narrow(end, step, bounds, beyond, sums):
+        bounds[end] = bounds[step]
+        beyond[end] = beyond[step]
+        for c in T.serial(count):
+            sums[end, c] = sums[step, c]
 
     @T.prim_func
     def kernel(
         Y: T.Buffer((count, CHUNK), "float32"),
-        W: T.Buffer((count, CHUNK), "float32"),
+        V: T.Buffer((count, CHUNK), "float32"),
         greatest: T.float32,
-        per_unit: T.float32,
-        bins: T.Buffer((count, CHUNK), "uint8"),
-        counts: T.Buffer((PARTS, BINS), "int32"),
-        sums: T.Buffer((PARTS, BINS), "float64"),
+        factor: T.float32,
+        target: T.float64,
+        sums: T.Buffer((STEPS + 2, count), "float32"),
+        bounds: T.Buffer((STEPS + 2,), "float32"),
+        beyond: T.Buffer((STEPS + 2,), "float64"),
     ):
-        for part in T.parallel(PARTS):
-            for b in T.serial(BINS):
-                counts[part, b] = 0
-                sums[part, b] = T.float64(0)
-            for k in T.serial(T.max(T.min(run, count - part * run), 0)):
-                place(part * run + k, Y, greatest, per_unit, bins)
-                for i in T.serial(CHUNK):
-                    b: T.let = T.cast(bins[part * run + k, i], "int32")
-                    counts[part, b] = counts[part, b] + 1
-                    sums[part, b] = sums[part, b] + T.cast(W[part * run + k, i], "float64")
+        for c in T.serial(count):
+            sums[0, c] = T.infinity("float32")
+            sums[last, c] = T.float32(0)
+        divide(greatest, factor, bounds, beyond)
+        while bounds[0] < bounds[STEPS // 2 + 1] and bounds[STEPS // 2 + 1] < bounds[last]:
+            for c in T.parallel(count):
+                # A sum never falls as tokens are added: one that is equal above both bounds, as of a chunk without
+                # tokens between them, is so above each logit between.
+                if sums[0, c] > sums[last, c]:
+                    add_chunk(c, Y, V, bounds, sums)
+                else:
+                    for i in T.unroll(STEPS):
+                        sums[i + 1, c] = sums[0, c]
+            for i in T.serial(STEPS):
+                beyond[i + 1] = T.float64(0)
+            for c in T.serial(count):
+                for i in T.unroll(STEPS):
+                    beyond[i + 1] = beyond[i + 1] + T.cast(sums[i + 1, c], "float64")
+            for i in T.serial(STEPS):
+                if beyond[i + 1] >= target:
+                    narrow(0, i + 1, bounds, beyond, sums)
+            for i in T.serial(STEPS):
+                if T.Not(beyond[STEPS - i] >= target):
+                    narrow(last, STEPS - i, bounds, beyond, sums)
+            divide(greatest, factor, bounds, beyond)
 
     return kernel
 

@@ -1,13 +1,10 @@
-"""How kernels that sample cut up a vocabulary: into chunks by token id, and into bins by how probable tokens are."""
+"""How kernels that sample cut up a vocabulary."""
 
 CHUNK = 256
 """Tokens in a chunk."""
 
-BINS = 256
-"""Bins from the best token down; the last one has everything below the others."""
-
-PARTS = 8
-"""Runs of chunks whose bins are counted apart, each by one thread."""
+STEPS = 3
+"""Logits that are tried in a pass between the two where a ranking may be cut."""
 
 LOWEST = -3.4028234663852886e38
 """The logit of what is no token, in the last chunk: the least float32, whose weight is 0."""
