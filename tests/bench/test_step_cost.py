@@ -90,6 +90,23 @@ def test_attention() -> None:
     assert kernel(BYTE_DOT, "attention_decode") == kernel(FLOAT, "attention_prefill")
 
 
+@pytest.mark.parametrize(
+    ("isa", "kv_cache", "prefill", "decode"),
+    [
+        ("avx512-amd", "float16", "int16", "fp32"),
+        ("avx-vnni", "int8", "int16", "int16"),
+        ("avx2", "int8", "fp32", "int16"),
+        ("neon-i8mm", "int8", "fp32", "fp32"),
+    ],
+)
+def test_what_attention_multiplies_with(isa: str, kv_cache: str, prefill: str, decode: str) -> None:
+    plan = Plan(CONFIG, SCHEMES["w8a8_kv8" if kv_cache == "int8" else "w8a8"], isa_named(isa))
+    for name, instruction in (("attention_prefill", prefill), ("attention_decode", decode)):
+        cost = kernel_cost(plan, name, LOAD)
+        assert cost is not None
+        assert cost.arithmetic == Arithmetic(instruction, 1)
+
+
 def test_linears() -> None:
     assert kernel(FLOAT, "linear_o_float32") == (96 * 96 * 2 + 96 * 4 + 9 * (96 * 4 + 2 * 96 * 4), 9 * 96 * 96)
     weights = 256 * 96 + 256 * 4
@@ -113,10 +130,10 @@ def test_passes_over_the_vocabulary() -> None:
     assert (
         kernel(FLOAT, "logit_peaks")
         == kernel(FLOAT, "logit_weights")
+        == kernel(FLOAT, "cut_bounds")
         == kernel(FLOAT, "kept_weights")
         == (vocab * 8, 0)
     )
-    assert kernel(FLOAT, "weight_bins") == (vocab * 9, 0)
 
 
 def test_unknown_kernel_has_no_cost() -> None:

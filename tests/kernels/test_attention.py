@@ -119,10 +119,14 @@ def run(compiled, rng, sequences, tokens):
     return outputs
 
 
+def in_words(isa, dtype, tokens):
+    """Whether queries, keys, weights and values are multiplied as 16-bit integers."""
+    return isa.word_dot and (dtype == "int8" if tokens is DECODE else isa.byte_dot)
+
+
 def precision(isa, dtype, tokens, spread=2.0):
     """Float32's, or what 16-bit scores of such a standard deviation are known to."""
-    in_words = isa.word_dot and (dtype == "int8" if tokens is DECODE else isa.byte_dot)
-    return 6e-4 * spread if in_words else 2e-6
+    return 6e-4 * spread if in_words(isa, dtype, tokens) else 2e-6
 
 
 def check(got, sequences, tolerance=2e-6):
@@ -231,7 +235,37 @@ def test_random_huge_scores(isa, compiled, rng, dtype, spread, tolerance, tokens
 
 
 @pytest.mark.parametrize("tokens", [4, DECODE])
-def test_one_key_gives_its_value(compiled, rng, dtype, tokens):
+def test_one_key_gives_its_value(isa, compiled, rng, dtype, tokens):
+    """In words each number is within half of the last of 13 bits; its weight fills what weights have."""
     sequences = [random_sequence(rng, dtype, 1, 1, 4, 64, spread=300)]
     (got,) = run(compiled, rng, sequences, tokens)
-    np.testing.assert_allclose(got[0], np.repeat(sequences[0].v[0], 2, axis=0), rtol=0 if dtype == "float16" else 1e-6)
+    rounding = 6.2e-5 * np.abs(sequences[0].v).max() if dtype == "float16" and in_words(isa, dtype, tokens) else 0
+    rtol = 0 if dtype == "float16" and not rounding else 1e-6
+    np.testing.assert_allclose(got[0], np.repeat(sequences[0].v[0], 2, axis=0), rtol, atol=rounding)
+
+
+@pytest.mark.parametrize("tokens", [4, DECODE])
+def test_many_small_weights_count(isa, compiled, rng, dtype, tokens):
+    """Beside a weight of 1, thousands that are each less than the last place of 15 bits, and an eighth in all.
+
+    What is lost are those that share a scale with the large one: a chunk of them, or a segment.
+    """
+    sequence = exact_sequence(dtype, [10.5, *[0.0] * 4600], 4, 64, rng)
+    sequence.v[1:] = sequence.v[1]
+    check(run(compiled, rng, [sequence], tokens), [sequence], 2e-3 if in_words(isa, dtype, tokens) else 2e-4)
+
+
+@pytest.mark.parametrize(("spread", "feature", "allowed"), [(0.0, 1, 1), (1.0, 1, 1), (4.0, 1, 1), (1.0, 10, 4)])
+def test_what_words_lose_beside_a_float16_cache(compiled, rng, spread, feature, allowed):
+    """The error of all that is rounded on the way, against that of the keys and values when they were cached.
+
+    One feature of the values is `feature` times as large as the others: the errors of 16-bit integers grow with it.
+    """
+    exact = random_sequence(rng, "float16", 900, 70, 4, 128, spread)
+    exact.k, exact.v = rng.standard_normal((2, *exact.k.shape))
+    exact.v[:, :, 7] *= feature
+    cached = Sequence(exact.q, *(array.astype(np.float16).astype(float) for array in (exact.k, exact.v)), "float16")
+    (got,) = run(compiled, rng, [cached], tile_tokens(2))
+    others = np.arange(128) != 7
+    rounding, lost = got - cached.expected(), cached.expected() - exact.expected()
+    assert np.sqrt(np.mean(rounding[..., others] ** 2)) < allowed * np.sqrt(np.mean(lost[..., others] ** 2))

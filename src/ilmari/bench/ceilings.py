@@ -101,7 +101,7 @@ def _byte_dots(isa: Isa, turns: int) -> Measure:
     a = rng.integers(256, size=4 * lanes, dtype=np.uint8)
     b = rng.integers(-128, 128, size=4 * lanes, dtype=np.int8)
     kernel = multiply_kernel(threads, turns, lanes, "int32", ("uint8", "int8"), 4 * lanes, partial(dot_bytes, isa))
-    return _multiply(kernel, a, b, (lanes, np.int32), turns * 4 * lanes)
+    return _multiply(kernel, a, b, (lanes, np.int32), turns * isa.dot_step * lanes)
 
 
 def _word_dots(isa: Isa, turns: int) -> Measure:

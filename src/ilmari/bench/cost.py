@@ -23,6 +23,7 @@ class Arithmetic:
 
 
 FLOAT = Arithmetic("fp32", 1)
+WORD = Arithmetic("int16", 1)
 
 LINEARS = {
     FLOAT32: FLOAT,
@@ -31,10 +32,10 @@ LINEARS = {
     # A 16-bit product takes as long as two byte products. `linear_pairs` does with fewer than one for each multiply-add
     # where that pays, so it may exceed this ceiling, which is that of any direct computation.
     PAIRS: Arithmetic("int8", 2),
-    WORDS: Arithmetic("int16", 1),
+    WORDS: WORD,
     GROUPS: Arithmetic("int8", 1),
 }
-"""How linear layers multiply, by the form of their input; everything else is `FLOAT`."""
+"""How linear layers multiply, by the form of their input; attention multiplies by `WORD` or `FLOAT`."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ilmari.artifact.params import tensor_bytes
-from ilmari.bench.cost import FLOAT, LINEARS, Cost, Load
+from ilmari.bench.cost import FLOAT, LINEARS, WORD, Cost, Load
 from ilmari.kernels.form import FORMS, GROUPS, Form
 from ilmari.kernels.plan import Plan
 
@@ -53,11 +53,13 @@ def _rope_append(plan: Plan, _: str, load: Load) -> Cost:
     return Cost(load.rows * (read * FLOAT_BYTES + INDEX_BYTES + written))
 
 
-def _attention(plan: Plan, _: str, load: Load) -> Cost:
+def _attention(plan: Plan, kind: str, load: Load) -> Cost:
     config = plan.local
     queries_and_output = 2 * load.rows * config.q_size * FLOAT_BYTES
     cache = load.cached * _kv_bytes(plan)
-    return Cost(queries_and_output + cache, 2 * config.q_size * load.visible, FLOAT)
+    of_bytes = plan.scheme.kv_cache == "int8" and plan.isa.word_dot is not None
+    words = plan.isa.fast_words if kind == "prefill" else of_bytes
+    return Cost(queries_and_output + cache, 2 * config.q_size * load.visible, WORD if words else FLOAT)
 
 
 def _kv_bytes(plan: Plan) -> int:
@@ -82,7 +84,7 @@ def _input_bytes(form: Form, k: int) -> int:
 
 
 def _tokens(bytes_each: int) -> Callable[[Plan, str, Load], Cost]:
-    """A pass over one row's tokens."""
+    """A pass over one row's tokens: at the least, as `cut_bounds` makes several."""
     return lambda plan, _name, _load: Cost(plan.config.vocab_size * bytes_each)
 
 
@@ -95,7 +97,7 @@ ROLES: dict[str, Callable[[Plan, str, Load], Cost]] = {
     "attention_": _attention,
     "linear_": _linear,
     "logit_": _tokens(2 * FLOAT_BYTES),
-    "weight_bins": _tokens(2 * FLOAT_BYTES + 1),
+    "cut_bounds": _tokens(2 * FLOAT_BYTES),
     "kept_weights": _tokens(2 * FLOAT_BYTES),
 }
 """How a kernel's name begins, and the cost of one call."""

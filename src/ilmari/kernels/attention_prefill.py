@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING
 
 from tvm.script import tirx as T
 
-from ilmari.kernels.attention_scores import PANEL, VECTORS, scores
-from ilmari.kernels.isa import Isa, fma
+from ilmari.kernels.attention_product import PANEL, VECTORS
+from ilmari.kernels.attention_scores import scores
+from ilmari.kernels.attention_tiles import CHUNK
+from ilmari.kernels.attention_values import value_sums
+from ilmari.kernels.isa import Isa
 from ilmari.kernels.kv_layout import BLOCK_SIZE, block_bytes, key_shape, value_shape
-from ilmari.kernels.kv_read import scale_of, value_part
 from ilmari.kernels.numeric import MASKED, exp_nonpositive, lane_max, lane_sum
 from ilmari.kernels.plan import padded
-from ilmari.kernels.prefetch import LINE, prefetch_head
+from ilmari.kernels.prefetch import LINE, prefetch, prefetch_head
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
-CHUNK = 128
+AHEAD = 8  # rows for whose queries and outputs the memory is asked beforehand: each token's are another page
 
 
 def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int, kv_dtype: str) -> PrimFunc:
@@ -45,24 +47,18 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
     share = -(-panel_lines * batch // rows)
     how = scores(isa, kv_dtype, head_dim, batch)
     take_query, take_keys, score = how.take_query, how.take_keys, how.score
+    sums = value_sums(isa, kv_dtype, head_dim, batch)
+    take_scales, take_values, weigh, mix = sums.take_scales, sums.take_values, sums.weigh, sums.mix
 
     @T.inline
     def gather_queries(first, last, h, Q, queries, query_scale):
         """The tile's rows side by side; the rows past its tokens repeat the last one."""
         for r in T.serial(((last + 1) * group + batch - 1) // batch * batch):
             token: T.let = first + T.min(r // group, last)
-            take_query(r, token, (h * group + r % group) * head_dim, Q, queries, query_scale)
-
-    @T.inline
-    def widen_values(block, row, count, panel, h, V, values):
-        for i in T.serial(count):
-            for j in T.unroll(PANEL // lanes):
-                value: T.let = value_part(isa, V, block, h, i, panel * PANEL + j * lanes)
-                if kv_dtype == "int8":
-                    scale: T.let = T.broadcast(scale_of(V, block, h, i), lanes)
-                    values[row + i, T.ramp(j * lanes, 1, lanes)] = value * scale
-                else:
-                    values[row + i, T.ramp(j * lanes, 1, lanes)] = value
+            column: T.let = (h * group + r % group) * head_dim
+            for line in T.unroll(head_dim * 4 // LINE):
+                T.evaluate(prefetch(Q, token + -(-AHEAD // group), column + line * (LINE // 4), level=1))
+            take_query(r, token, column, Q, queries, query_scale)
 
     @T.inline
     def fetch(cache, block0, line0, limit, h, owner, table):
@@ -70,31 +66,6 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
         for i in T.unroll(share):
             block: T.let = T.cast(table[owner, T.min(block0 + (line0 + i) // lines, limit)], "int64")
             T.evaluate(prefetch_head(cache, block, h, (line0 + i) % lines))
-
-    @T.inline
-    def mix(row0, keys, panel, j0, P, values, correction, O):
-        acc = T.alloc_buffer((batch * width,), "float32", scope="local", annotations={"disable_lower_builtin": True})
-        for r in T.unroll(batch):
-            for j in T.unroll(VECTORS):
-                acc[T.ramp((r * VECTORS + j) * lanes, 1, lanes)] = (
-                    O[row0 + r, T.ramp(panel * PANEL + j0 + j * lanes, 1, lanes)]
-                    * correction[row0 + r, T.ramp(0, 1, lanes)]
-                )
-        for k in T.serial(keys):
-            for r in T.unroll(batch):
-                for j in T.unroll(VECTORS):
-                    at: T.let = (r * VECTORS + j) * lanes
-                    acc[T.ramp(at, 1, lanes)] = fma(
-                        isa,
-                        values[k, T.ramp(j0 + j * lanes, 1, lanes)],
-                        T.broadcast(P[row0 + r, k], lanes),
-                        acc[T.ramp(at, 1, lanes)],
-                    )
-        for r in T.unroll(batch):
-            for j in T.unroll(VECTORS):
-                O[row0 + r, T.ramp(panel * PANEL + j0 + j * lanes, 1, lanes)] = acc[
-                    T.ramp((r * VECTORS + j) * lanes, 1, lanes)
-                ]
 
     @T.inline
     def mask(r, visible, vectors, P):
@@ -153,9 +124,12 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
             queries = T.alloc_buffer((rows, head_dim), how.query_dtype)
             query_scale = T.alloc_buffer((rows, 1), "float32")
             key_scale = T.alloc_buffer((1, PANEL), "float32")
-            values_ = T.alloc_buffer((CHUNK, PANEL), "float32")
+            value_scale = T.alloc_buffer((1, CHUNK), "float32")
+            values_ = T.alloc_buffer((sums.depth, PANEL), sums.value_dtype)
             keys_ = T.alloc_buffer((how.depth, PANEL), how.key_dtype)
             P = T.alloc_buffer((rows, CHUNK), "float32")
+            weights = T.alloc_buffer((rows, CHUNK), sums.weight_dtype)
+            weight_scale = T.alloc_buffer((rows, 1), "float32")
             O = T.alloc_buffer((rows, head_dim), "float32")
             correction = T.alloc_buffer((rows, lanes), "float32")
             largest = T.alloc_buffer((rows,), "float32")
@@ -190,6 +164,10 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
                         if panel * PANEL < seen:
                             for j in T.serial(PANEL // width):
                                 score(rb * batch, panel, j * width, queries, query_scale, keys_, key_scale, P)
+                for b in T.serial(blocks):
+                    block: T.let = T.cast(table[owner[t], block0 + b], "int64")
+                    stored: T.let = T.min(BLOCK_SIZE, length - start - b * BLOCK_SIZE)
+                    take_scales(block, b * BLOCK_SIZE, stored, h, V, value_scale)
                 for rb in T.serial(batches):
                     seen: T.let = position[t] + T.min((rb * batch + batch - 1) // group, last) + 1 - start
                     for i in T.serial(T.Select(seen > 0, batch, 0)):
@@ -199,32 +177,37 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
                         if visible < CHUNK:
                             mask(r, visible, vectors, P)
                         soften(r, vectors, P, largest, total, correction)
+                        weigh(r, vectors, P, value_scale, weights, weight_scale)
                 for panel in T.serial(head_dim // PANEL):
                     for b in T.serial(blocks):
                         block: T.let = T.cast(table[owner[t], block0 + b], "int64")
-                        widen_values(
-                            block,
-                            b * BLOCK_SIZE,
-                            T.min(BLOCK_SIZE, length - start - b * BLOCK_SIZE),
-                            panel,
-                            h,
-                            V,
-                            values_,
-                        )
+                        stored: T.let = T.min(BLOCK_SIZE, length - start - b * BLOCK_SIZE)
+                        take_values(block, b * BLOCK_SIZE, stored, panel, h, V, value_scale, values_)
                     for rb in T.serial(batches):
                         seen: T.let = position[t] + T.min((rb * batch + batch - 1) // group, last) + 1 - start
                         next_line: T.let = panel * panel_lines + rb * share
                         fetch(K, block0 + CHUNK // BLOCK_SIZE, next_line, limit, h, owner[t], table)
                         if seen > 0:
                             for j in T.serial(PANEL // width):
-                                mix(rb * batch, T.min(seen, CHUNK), panel, j * width, P, values_, correction, O)
+                                mix(
+                                    rb * batch,
+                                    T.min(seen, CHUNK),
+                                    panel,
+                                    j * width,
+                                    P,
+                                    weights,
+                                    weight_scale,
+                                    values_,
+                                    correction,
+                                    O,
+                                )
             for r in T.serial(count[t] * group):
                 part = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
                 part[T.ramp(0, 1, lanes)] = total[r, T.ramp(0, 1, lanes)]
-                weight: T.let = lane_sum(part, range(lanes))
+                inverse: T.let = T.broadcast(T.float32(1) / lane_sum(part, range(lanes)), lanes)
                 for j in T.serial(head_dim // lanes):
                     column: T.let = (h * group + r % group) * head_dim + j * lanes
-                    mean: T.let = O[r, T.ramp(j * lanes, 1, lanes)] / T.broadcast(weight, lanes)
-                    Y[first[t] + r // group, T.ramp(column, 1, lanes)] = mean
+                    T.evaluate(prefetch(Y, first[t] + (r + AHEAD) // group, column, level=1, write=True))
+                    Y[first[t] + r // group, T.ramp(column, 1, lanes)] = O[r, T.ramp(j * lanes, 1, lanes)] * inverse
 
     return kernel

@@ -12,20 +12,14 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from ilmari.kernels.byte_dot import dot_words, every_lane
+from ilmari.kernels.attention_product import PANEL, VECTORS, float_product, word_product
 from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.kv_layout import BLOCK_SIZE, LEVELS
 from ilmari.kernels.kv_read import key_feature, scales, words
-from ilmari.kernels.numeric import lane_sum, nearest
+from ilmari.kernels.numeric import lane_sum, round_even, word_pair
 
 LENGTH = 32767
-SHORTEST = 1e-30  # what is shorter counts as zero
-
-PANEL = 32
-"""Keys that are prepared at a time; they stay in the first-level cache while every row meets them."""
-
-VECTORS = 2
-"""Vectors of keys or of features in a register tile."""
+SHORTEST = 1e-30  # no scale is made for less
 
 
 @dataclass(frozen=True)
@@ -50,12 +44,11 @@ class Scores:
 
 def scores(isa: Isa, kv_dtype: str, head_dim: int, batch: int) -> Scores:
     """The faster ones of an instruction set, for a cache of `kv_dtype`."""
-    # AVX2 alone takes two instructions for as many 16-bit products as for float32 ones: nothing is gained.
-    return (_int16 if isa.word_dot and isa.byte_dot else _float32)(isa, kv_dtype, head_dim, batch)
+    return (_int16 if isa.fast_words else _float32)(isa, kv_dtype, head_dim, batch)
 
 
 def _float32(isa: Isa, kv_dtype: str, head_dim: int, batch: int) -> Scores:
-    lanes = isa.lanes
+    lanes, add = isa.lanes, float_product(isa, batch)
 
     @T.inline
     def take_query(r, token, column, Q, queries, query_scale):  # noqa: ARG001
@@ -79,16 +72,7 @@ def _float32(isa: Isa, kv_dtype: str, head_dim: int, batch: int) -> Scores:
         )
         for t in T.unroll(batch * VECTORS):
             acc[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
-        for d in T.serial(head_dim):
-            for r in T.unroll(batch):
-                for j in T.unroll(VECTORS):
-                    at: T.let = (r * VECTORS + j) * lanes
-                    acc[T.ramp(at, 1, lanes)] = fma(
-                        isa,
-                        keys[d, T.ramp(j0 + j * lanes, 1, lanes)],
-                        T.broadcast(queries[row0 + r, d], lanes),
-                        acc[T.ramp(at, 1, lanes)],
-                    )
+        add(head_dim, row0, j0, queries, keys, acc)
         for r in T.unroll(batch):
             for j in T.unroll(VECTORS):
                 P[row0 + r, T.ramp(panel * PANEL + j0 + j * lanes, 1, lanes)] = acc[
@@ -99,7 +83,7 @@ def _float32(isa: Isa, kv_dtype: str, head_dim: int, batch: int) -> Scores:
 
 
 def _int16(isa: Isa, kv_dtype: str, head_dim: int, batch: int) -> Scores:
-    lanes = isa.lanes
+    lanes, multiply = isa.lanes, word_product(isa, batch)
     assert LENGTH * LEVELS * head_dim**0.5 < 2**31
 
     @T.inline
@@ -113,7 +97,7 @@ def _int16(isa: Isa, kv_dtype: str, head_dim: int, batch: int) -> Scores:
         query_scale[r, 0] = length / T.float32(LENGTH)
         factor: T.let = T.broadcast(T.float32(LENGTH) / length, lanes)
         for j in T.serial(head_dim // lanes):
-            levels: T.let = nearest(isa, Q[token, T.ramp(column + j * lanes, 1, lanes)], factor)
+            levels: T.let = round_even(isa, Q[token, T.ramp(column + j * lanes, 1, lanes)], factor)
             queries[r, T.ramp(j * lanes, 1, lanes)] = T.cast(levels, f"int16x{lanes}")
 
     @T.inline
@@ -127,38 +111,30 @@ def _int16(isa: Isa, kv_dtype: str, head_dim: int, batch: int) -> Scores:
     @T.inline
     def take_float16_keys(block, at, h, K, keys, key_scale):
         """Two features of a key lie side by side in a lane."""
-        square = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        square = T.alloc_buffer((4, lanes), "float32", scope="local", annotations={"disable_lower_builtin": True})
         for j in T.serial(BLOCK_SIZE // lanes):
-            square[T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
-            for d in T.serial(head_dim):
-                x: T.let = key_feature(isa, K, block, h, d, j * lanes)
-                square[T.ramp(0, 1, lanes)] = fma(isa, x, x, square[T.ramp(0, 1, lanes)])
-            length: T.let = T.max(T.sqrt(square[T.ramp(0, 1, lanes)]), T.broadcast(T.float32(SHORTEST), lanes))
+            for t in T.unroll(4):
+                square[t, T.ramp(0, 1, lanes)] = T.broadcast(T.float32(0), lanes)
+            for d in T.serial(head_dim // 4):
+                for t in T.unroll(4):  # sums that do not wait for each other
+                    x: T.let = key_feature(isa, K, block, h, d * 4 + t, j * lanes)
+                    square[t, T.ramp(0, 1, lanes)] = fma(isa, x, x, square[t, T.ramp(0, 1, lanes)])
+            early: T.let = square[0, T.ramp(0, 1, lanes)] + square[1, T.ramp(0, 1, lanes)]
+            late: T.let = square[2, T.ramp(0, 1, lanes)] + square[3, T.ramp(0, 1, lanes)]
+            length: T.let = T.max(T.sqrt(early + late), T.broadcast(T.float32(SHORTEST), lanes))
             key_scale[0, T.ramp(at + j * lanes, 1, lanes)] = length * T.broadcast(T.float32(1 / LENGTH), lanes)
             factor: T.let = T.broadcast(T.float32(LENGTH), lanes) / length
             for d in T.serial(head_dim // 2):
-                even: T.let = nearest(isa, key_feature(isa, K, block, h, 2 * d, j * lanes), factor)
-                odd: T.let = nearest(isa, key_feature(isa, K, block, h, 2 * d + 1, j * lanes), factor)
-                low: T.let = even & T.broadcast(T.int32(0xFFFF), lanes)
-                keys[d, T.ramp(at + j * lanes, 1, lanes)] = low | (odd << T.broadcast(T.int32(16), lanes))
+                even: T.let = round_even(isa, key_feature(isa, K, block, h, 2 * d, j * lanes), factor)
+                odd: T.let = round_even(isa, key_feature(isa, K, block, h, 2 * d + 1, j * lanes), factor)
+                keys[d, T.ramp(at + j * lanes, 1, lanes)] = word_pair(isa, even, odd)
 
     @T.inline
     def score(row0, panel, j0, queries, query_scale, keys, key_scale, P):
         acc = T.alloc_buffer(
             (batch * VECTORS * lanes,), "int32", scope="local", annotations={"disable_lower_builtin": True}
         )
-        for t in T.unroll(batch * VECTORS):
-            acc[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.int32(0), lanes)
-        for d in T.serial(head_dim // 2):
-            for r in T.unroll(batch):
-                for j in T.unroll(VECTORS):
-                    at: T.let = (r * VECTORS + j) * lanes
-                    acc[T.ramp(at, 1, lanes)] = dot_words(
-                        isa,
-                        acc[T.ramp(at, 1, lanes)],
-                        T.reinterpret(keys[d, T.ramp(j0 + j * lanes, 1, lanes)], dtype=f"int16x{2 * lanes}"),
-                        every_lane(isa, queries[row0 + r, T.ramp(2 * d, 1, 2)], "int16"),
-                    )
+        multiply(head_dim // 2, row0, j0, queries, keys, acc)
         for r in T.unroll(batch):
             for j in T.unroll(VECTORS):
                 total: T.let = T.cast(acc[T.ramp((r * VECTORS + j) * lanes, 1, lanes)], f"float32x{lanes}")

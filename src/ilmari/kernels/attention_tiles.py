@@ -3,6 +3,9 @@
 TILE_ROWS = 128
 """Rows of a prefill tile: its tokens times the query heads of one KV head."""
 
+CHUNK = 128
+"""Keys that a prefill tile walks at a time."""
+
 SEGMENT = 256
 """Keys that one task of decoding reads, and a softmax of their own."""
 

@@ -98,6 +98,11 @@ def side_by_side(isa: Isa, a: PrimExpr, b: PrimExpr) -> PrimExpr:
     return T.cast((a & low) | ((b & low) << T.broadcast(T.int32(8), isa.lanes)), f"uint16x{isa.lanes}")
 
 
+def word_pair(isa: Isa, a: PrimExpr, b: PrimExpr) -> PrimExpr:
+    """The low halves of int32 a and b, b's above a's, int32."""
+    return (a & T.broadcast(T.int32(0xFFFF), isa.lanes)) | (b << T.broadcast(T.int32(16), isa.lanes))
+
+
 def round_even(isa: Isa, x: PrimExpr, factor: PrimExpr) -> PrimExpr:
     """x * factor to the nearest integer, halves to even, int32; for magnitudes below 2**22.
 
@@ -108,7 +113,7 @@ def round_even(isa: Isa, x: PrimExpr, factor: PrimExpr) -> PrimExpr:
 
 
 def lane_sum(buffer: Buffer, lanes: Iterable[int]) -> PrimExpr:
-    """The sum of a local buffer's numbers at `lanes`, pairwise."""
+    """The sum of a local buffer's numbers at `lanes`, by halves."""
     return _fold(lambda a, b: a + b, [buffer[i] for i in lanes])
 
 
@@ -118,9 +123,10 @@ def lane_max(buffer: Buffer, lanes: int) -> PrimExpr:
 
 
 def _fold(combine: Callable[[PrimExpr, PrimExpr], PrimExpr], terms: list[PrimExpr]) -> PrimExpr:
+    """The upper half of a vector with the lower one, as long as there are two: each is one instruction."""
     while len(terms) > 1:
-        rest = terms[len(terms) // 2 * 2 :]
-        terms = [combine(a, b) for a, b in zip(terms[::2], terms[1::2], strict=False)] + rest
+        half = (len(terms) + 1) // 2
+        terms = [combine(*pair) for pair in zip(terms, terms[half:], strict=False)] + terms[len(terms) - half : half]
     return terms[0]
 
 
