@@ -12,6 +12,8 @@ from commands import Result, ilmari
 from damaged_artifact import MANIFEST, PARAMS, read_manifest, rewrite, seal, write_manifest
 from refusals import assert_one_error, ilmari_here
 
+from ilmari.artifact.manifest import SCHEMA_VERSION
+
 FILES = (
     "kernels.o",
     PARAMS,
@@ -119,7 +121,11 @@ NO_ARTIFACT: Mapping[str, tuple[Damage, tuple[str, ...]]] = {
     "edited manifest": (edit_manifest, ("manifest.json was altered since it was written",)),
     "other schema": (
         sealed(schema_version=3),
-        ("manifest.json has schema version 3", "this ilmari reads version 5", "install the version that made it"),
+        (
+            "manifest.json has schema version 3",
+            f"this ilmari reads version {SCHEMA_VERSION}",
+            "install the version that made it",
+        ),
     ),
     "schema of no version": (sealed(schema_version="1"), ("manifest.json has schema version '1'",)),
     "text for a number": (sealed(max_seq_len="256"), ("manifest.json is malformed: `max_seq_len` cannot be '256'",)),

@@ -16,7 +16,7 @@ from tvm.tirx import PrimFunc
 from ilmari.errors import TargetError
 from ilmari.kernels import byte_dot
 from ilmari.kernels.inlining import quick_inlining
-from ilmari.kernels.isa import Isa, isa_named
+from ilmari.kernels.isa import SDOT, SMMLA, Isa, isa_named
 from ilmari.kernels.library import aligned_zeros, tensor
 from ilmari.kernels.target import HOST, Target, check_host, host_arch, resolve_target, tvm_target
 
@@ -68,7 +68,7 @@ def _guarded(array: Array) -> tuple[NDArray[np.uint8], Array]:
 def _compile(isa: Isa, generate: Callable[..., PrimFunc], *arguments: Any) -> Kernel:
     with quick_inlining(), pytest.MonkeyPatch.context() as patch:
         if written_out(isa):
-            patch.setattr(byte_dot, "_dot", _four_products)
+            patch.setattr(byte_dot, "_dot", _by_definition)
         return Kernel(generate(isa, *arguments), resolve_target(HOST) if written_out(isa) else target_for(isa))
 
 
@@ -77,14 +77,23 @@ def written_out(isa: Isa) -> bool:
     return "neon" in isa.features and host_arch() != "aarch64"
 
 
-def _four_products(isa: Isa, _: str, total: Any, weights: Any, activations: Any) -> Any:
-    """ARM's `sdot` by its definition: the products of signed bytes, summed by fours."""
-    w, x = (
-        T.cast(T.reinterpret(v, dtype=f"int8x{4 * isa.lanes}"), f"int32x{4 * isa.lanes}")
-        for v in (weights, activations)
-    )
-    for i in range(4):
-        total = total + tvm.tirx.Shuffle([w * x], list(range(i, 4 * isa.lanes, 4)))
+SUMMED: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
+    SDOT: (4, (0, 4, 8, 12), (0, 4, 8, 12)),
+    SMMLA: (8, (0, 0, 8, 8), (0, 8, 0, 8)),  # two rows of eight bytes by two columns
+}
+"""ARM's instructions by their definition: how many products of signed bytes each lane sums, and the first operand's and
+the second's byte where each begins."""
+
+
+def _by_definition(_: Isa, instruction: str, total: Any, a: Any, b: Any) -> Any:
+    products, *starts = SUMMED[instruction]
+    wide = [T.cast(T.reinterpret(operand, dtype="int8x16"), "int32x16") for operand in (a, b)]
+    for i in range(products):
+        x, y = (
+            tvm.tirx.Shuffle([operand], [i + start for start in lanes])
+            for operand, lanes in zip(wide, starts, strict=True)
+        )
+        total = total + x * y
     return total
 
 
@@ -92,9 +101,10 @@ def _four_products(isa: Isa, _: str, total: Any, weights: Any, activations: Any)
 def _two_threads() -> Iterator[None]:
     """Enough to have work shared between threads, on any machine."""
     every_core_alike = 1
-    tvm_ffi.get_global_func("runtime.config_threadpool")(every_core_alike, 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ILMARI_NUM_THREADS", "2")
+        patch.setenv("TVM_NUM_THREADS", "2")  # the environment of the tests may say that it is to be one
+        tvm_ffi.get_global_func("runtime.config_threadpool")(every_core_alike, 2)
         yield
 
 

@@ -8,7 +8,7 @@ from small_model import SMALL
 
 from ilmari.kernels.form import CHUNK, CLASSES, GROUP, HALVES, PAIRS, WORDS, Form
 from ilmari.kernels.isa import ISAS, Isa
-from ilmari.kernels.plan import LinearShape, Plan
+from ilmari.kernels.plan import LinearShape, Plan, padded
 from ilmari.kernels.scheme import SCHEMES
 
 CPUS = {
@@ -17,6 +17,7 @@ CPUS = {
     "avx512-vnni": "cascadelake",
     "avx-vnni": "alderlake",
     "avx2": "haswell",
+    "neon-i8mm": "neoverse-n2",
     "neon-dotprod": "neoverse-n1",
     "generic": "x86-64",
 }
@@ -33,7 +34,7 @@ def _forms(isa: Isa) -> list[Form]:
 
 
 INTEGER_ISAS = tuple(
-    {(isa.lanes, isa.byte_dot is None, isa.traded): isa for isa in reversed(ISAS) if _forms(isa)}.values()
+    {(isa.lanes, isa.byte_dot is None, isa.traded, isa.dot_rows): isa for isa in reversed(ISAS) if _forms(isa)}.values()
 )
 """Instruction sets with integer dot products, one for each way to use them."""
 
@@ -44,6 +45,12 @@ INTEGER_KERNELS = [(isa, form) for isa in INTEGER_ISAS for form in _forms(isa)]
 def linear_shape(isa: Isa, scheme: str, name: str, hidden: int) -> LinearShape:
     """The layer `name` of the small model with another hidden size, padded as a plan pads it."""
     return Plan(replace(SMALL, hidden_size=hidden), SCHEMES[scheme], isa).linears[name]
+
+
+def byte_shape(isa: Isa, n: int, k: int, accumulate: bool, vectors: int | None = None) -> LinearShape:
+    """A layer of any size with bytes for weights, in blocks of some vectors of channels or as many as a plan's."""
+    block = isa.lanes * (vectors or isa.vectors)
+    return LinearShape("any", padded(n, block), k, block, 2 * isa.lanes, isa.dot_step, accumulate)
 
 
 def packed_weight(weight: np.ndarray, shape: LinearShape) -> np.ndarray:
@@ -60,14 +67,13 @@ def bfloat16_bits(array: np.ndarray) -> np.ndarray:
 
 
 def packed_bytes(weight: np.ndarray, shape: LinearShape, isa: Isa) -> np.ndarray:
-    """[n, k] to [n/block, k/4, block*4], as unsigned numbers with 128 added or signed: number by number."""
+    """[n, k] to [n/block, k/s, block*s], as unsigned numbers with 128 added or signed: number by number."""
     packed = np.zeros(shape.packed, np.uint8)
     n, k = np.indices(weight.shape)
     half_run = shape.run // 2
     run, half, place = k // shape.run, k % shape.run // half_run, k % half_run
-    packed[n // shape.block, run * (shape.run // 4) + place // 2, n % shape.block * 4 + place % 2 * 2 + half] = (
-        weight.astype(int) + isa.byte_offset & 255
-    )
+    at, s = run * shape.run + place * 2 + half, 4 * isa.dot_rows
+    packed[n // shape.block, at // s, n % shape.block * s + at % s] = weight.astype(int) + isa.byte_offset & 255
     return packed
 
 

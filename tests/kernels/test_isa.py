@@ -35,7 +35,9 @@ CPUS = {
     "ivybridge": "generic",
     "x86-64": "generic",
     "neoverse-n1": "neon-dotprod",
-    "neoverse-n2": "neon-dotprod",
+    "neoverse-n2": "neon-i8mm",
+    "neoverse-v1": "neon-i8mm",
+    "apple-a15": "neon-i8mm",
     "cortex-a76": "neon-dotprod",
     "cortex-a72": "generic",
 }
@@ -72,7 +74,9 @@ def test_table_is_consistent(isa):
         assert linear_bfloat16.ROWS * isa.vectors + isa.vectors + 1 <= registers
     if isa.byte_dot:
         assert linear_halves.ROWS * 2 * isa.vectors + isa.vectors + 1 <= registers
-        assert linear_groups.ROWS * isa.vectors + isa.vectors + 1 <= registers
+        assert linear_groups.ROWS * isa.vectors + isa.vectors * isa.dot_rows + 1 <= registers
+    if isa.dot_rows > 1:
+        assert isa.dot_rows * isa.dot_step == 4 * isa.lanes  # bytes of an operand: rows of inputs side by side
     if isa.word_dot:
         # Weights in two vectors each, an activation's two words, and their sums with the weights.
         assert linear_pairs.ROWS * isa.vectors + 2 * isa.vectors + 2 + 2 <= registers

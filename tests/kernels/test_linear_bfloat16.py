@@ -59,7 +59,7 @@ def test_linear_bfloat16(isa, compiled, rng, m, name, hidden, dtype):
 @pytest.mark.parametrize("k", [2 * PANEL, 2 * PANEL + 16, 4 * PANEL + 48])
 def test_more_inputs_than_a_panel_holds(isa, compiled, rng, k, accumulate, dtype):
     block = isa.lanes * isa.vectors
-    check(compiled, rng, LinearShape("deep", 2 * block, k, block, 1, accumulate), 9, dtype)
+    check(compiled, rng, LinearShape("deep", 2 * block, k, block, 1, 1, accumulate), 9, dtype)
 
 
 @either_dtype
@@ -76,7 +76,7 @@ def test_one_product_at_a_time(isa, compiled, dtype):
 
 def test_float16_weights_are_rounded_to_nearest_even(isa, compiled):
     block = isa.lanes * isa.vectors
-    shape = LinearShape("one", block, 16, block, 1, False)
+    shape = LinearShape("one", block, 16, block, 1, 1, False)
     weight = np.zeros((block, 16), np.float16)
     weight[:4, 0] = 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-10, -1 - 2**-8
     x = bfloat16_bits(np.eye(1, 16))

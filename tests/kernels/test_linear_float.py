@@ -75,7 +75,7 @@ def test_a_row_of_zeros_gives_zeros_and_leaves_its_neighbours_alone(isa, compile
 
 def test_deep_rows(isa, compiled, rng):
     block = isa.lanes * isa.vectors
-    shape = LinearShape("deep", block, 16384, block, 1, False)
+    shape = LinearShape("deep", block, 16384, block, 1, 1, False)
     x = rng.standard_normal((5, shape.k)).astype(np.float32)
     weight = random_weight(rng, shape.n, shape.k, "float16")
     before = np.full((5, shape.n), np.nan, np.float32)

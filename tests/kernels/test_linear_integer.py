@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from packed import INTEGER_KERNELS, ROWS, arrays, linear_shape, packed_bytes
+from packed import INTEGER_KERNELS, ROWS, arrays, byte_shape, linear_shape, packed_bytes
 
 from ilmari.kernels.compiler import LINEARS
 from ilmari.kernels.form import GROUP, GROUPS, HALVES, PAIRS, WORDS
 from ilmari.kernels.linear_groups import linear_groups, linear_int8_reference
 from ilmari.kernels.linear_halves import linear_int16_reference
-from ilmari.kernels.plan import LinearShape, padded
+from ilmari.kernels.plan import padded
 from ilmari.kernels.quantize_int16 import LEVELS
 
 each_form = pytest.mark.parametrize(("isa", "form"), INTEGER_KERNELS, ids=lambda value: value.name, indirect=["isa"])
@@ -84,8 +84,7 @@ def test_linear(isa, form, compiled, rng, name, hidden):
     seed=st.integers(0),
 )
 def test_any_shape(isa, form, compiled, rows, n, k, accumulate, seed):
-    block = isa.lanes * (isa.vectors if seed % 2 else 1)
-    shape = LinearShape("any", padded(n, block), padded(k, 32), block, 2 * isa.lanes, accumulate)
+    shape = byte_shape(isa, n, padded(k, 32), accumulate, isa.vectors if seed % 2 else 1)
     rng = np.random.default_rng(seed)
     x, weight = random_rows(rng, form, max(rows), shape.k), random_weight(rng, shape.n, shape.k)
     check(compiled(LINEARS[form], shape), form, isa, shape, rng, x, weight, rows)
@@ -94,7 +93,7 @@ def test_any_shape(isa, form, compiled, rows, n, k, accumulate, seed):
 @each_form
 def test_many_rows(isa, form, compiled, rng):
     """More rows than are kept in cache at once, more inputs than are summed in integers, or are in a panel."""
-    shape = LinearShape("many", 128, 2208, isa.lanes * isa.vectors, 2 * isa.lanes, True)
+    shape = byte_shape(isa, 128, 2208, True)
     x, weight = random_rows(rng, form, 523, shape.k), random_weight(rng, shape.n, shape.k)
     check(compiled(LINEARS[form], shape), form, isa, shape, rng, x, weight)
 
@@ -118,7 +117,7 @@ def test_one_product_at_a_time(isa, form, compiled):
 def test_the_largest_sums_fit(isa, form, compiled):
     """Every activation and weight at its extreme over 16,384 inputs: no sum leaves its integer."""
     block = isa.lanes * isa.vectors
-    shape = LinearShape("deep", block, 16384, block, 2 * isa.lanes, False)
+    shape = byte_shape(isa, block, 16384, False)
     alternate = np.arange(shape.k) % 2
     largest = LARGEST[form]
     extremes = [largest, -largest, -1, 0, largest // 256 * 256, 127, -128 if form is not GROUPS else -127]
@@ -152,7 +151,7 @@ def test_a_row_of_zeros_gives_zeros(isa, form, compiled, rng):
 @isas_with(PAIRS)
 def test_both_forms_of_16_bits_give_the_same_bits(isa, compiled, rng):
     """So a token's logits do not depend on how many others were computed with it."""
-    shape = LinearShape("many", 128, 1120, isa.lanes * isa.vectors, 2 * isa.lanes, True)
+    shape = byte_shape(isa, 128, 1120, True)
     x, weight = random_rows(rng, PAIRS, 9, shape.k), random_weight(rng, shape.n, shape.k)
     scale, channel_scale = random_scale(rng, PAIRS, 9, shape.k), rng.uniform(0.001, 0.01, shape.n).astype(np.float32)
     before = rng.standard_normal((9, shape.n)).astype(np.float32)
@@ -166,7 +165,7 @@ def test_both_forms_of_16_bits_give_the_same_bits(isa, compiled, rng):
 @isas_with(GROUPS)
 def test_groups_have_scales_of_their_own(isa, compiled):
     """One input of each group, scales that differ: each product with its own."""
-    shape = LinearShape("groups", isa.lanes, 4 * GROUP + 32, isa.lanes, 2 * isa.lanes, False)
+    shape = byte_shape(isa, isa.lanes, 4 * GROUP + 32, False, 1)
     weight = np.ones((shape.n, shape.k), np.int8)
     x = np.zeros((1, shape.k), np.int64)
     x[0, ::GROUP] = 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import struct
@@ -170,6 +171,20 @@ def test_header(tmp_path: Path, isa, scheme, sizes) -> None:  # type: ignore[no-
     assert params.map_params(path, plan).keys() == {shape.name for shape in plan.tensors}
 
 
+@pytest.mark.parametrize("advice", [None, 9999])
+def test_params_where_there_are_no_huge_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, advice: int | None
+) -> None:
+    """On systems that do not know the advice, and on Linux built without them."""
+    if advice is None:
+        monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
+    else:
+        monkeypatch.setattr(mmap, "MADV_HUGEPAGE", advice, raising=False)
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(params.header_bytes(MANIFEST.plan) + bytes(params.params_bytes(MANIFEST.plan)))
+    assert params.map_params(path, MANIFEST.plan).keys() == {shape.name for shape in MANIFEST.plan.tensors}
+
+
 @pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"\0", lambda data: b"\1" + data[1:]])
 def test_other_params(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "file.safetensors"
@@ -193,7 +208,7 @@ def test_manifest_comes_back(tmp_path: Path, scaling: DynamicNtk | None, record:
 
 def test_manifest_is_for_people_too() -> None:
     text = manifest_bytes(MANIFEST).decode()
-    assert text.startswith('{\n  "schema_version": 5,\n')
+    assert text.startswith('{\n  "schema_version": 6,\n')
     assert '"name": "Väinämöinen 书生"' in text
     fields = json.loads(text)
     digest = fields.pop("digest")

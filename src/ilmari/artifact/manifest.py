@@ -20,7 +20,7 @@ from ilmari.kernels.scheme import SCHEMES
 from ilmari.kernels.target import Target
 from ilmari.model.config import ModelConfig
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 FILE_NAME = "manifest.json"
 MAX_BYTES = 1 << 20
 

@@ -29,11 +29,12 @@ def pack(weight: NDArray[Any], shape: LinearShape) -> NDArray[Any]:
 
 
 def pack_bytes(weight: NDArray[np.int8], shape: LinearShape, offset: int) -> NDArray[np.uint8]:
-    """[rows, k] to [rows/block, k/4, block*4], `offset`, 128 or 0, added: four inputs of a channel, then of the next.
+    """[rows, k] to [rows/block, k/s, block*s], `offset`, 128 or 0, added: s inputs of a channel, then of the next.
 
-    Of each run of inputs, group g has inputs 2g, h+2g, 2g+1 and h+2g+1, where h is half a run: see `kernels.form`.
+    s is `shape.k_step`. A run of inputs is in the order 0, h, 1, h+1, ..., where h is half a run: see `kernels.form`.
     """
     rows, k = weight.shape
+    step = shape.k_step
     stored = weight.view(np.uint8) ^ np.uint8(offset)
-    runs = stored.reshape(rows // shape.block, shape.block, k // shape.run, 2, shape.run // 4, 2)
+    runs = stored.reshape(rows // shape.block, shape.block, k // shape.run, 2, shape.run // step, step // 2)
     return np.ascontiguousarray(runs.transpose(0, 2, 4, 1, 5, 3)).reshape(rows // shape.block, *shape.packed[1:])

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import tvm
 from tvm.script import tirx as T
+
+from ilmari.kernels.llvm_source import with_llvm
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimExpr, PrimFunc
@@ -32,7 +33,7 @@ attributes #0 = { alwaysinline nounwind "target-features"="+avx512f,+avx512bf16"
 
 def with_dot(kernel: PrimFunc) -> PrimFunc:
     """`kernel`, which may call `dot_bfloat16`, with what that needs."""
-    return kernel.with_body(tvm.tirx.AttrStmt("default", "pragma_import_llvm", LLVM_SOURCE, kernel.body))
+    return with_llvm(kernel, LLVM_SOURCE)
 
 
 def dot_bfloat16(total: PrimExpr, a: PrimExpr, b: PrimExpr) -> PrimExpr:

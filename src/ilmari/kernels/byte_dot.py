@@ -24,7 +24,7 @@ def as_words(isa: Isa, wide: PrimExpr) -> PrimExpr:
 
 
 def dot_bytes(isa: Isa, total: PrimExpr, weights: PrimExpr, activations: PrimExpr) -> PrimExpr:
-    """total + the sums of four products of bytes: int32 lanes, weights as they are stored and int8 by fours."""
+    """total + the sums of `Isa.dot_step` products of bytes: int32 lanes, weights as they are stored and int8."""
     return _dot(isa, isa.byte_dot, total, weights, activations)
 
 

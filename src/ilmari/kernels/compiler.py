@@ -30,7 +30,7 @@ from ilmari.kernels.linear_pairs import linear_pairs
 from ilmari.kernels.linear_words import linear_words
 from ilmari.kernels.plan import LinearShape, Plan
 from ilmari.kernels.rope_append import rope_append
-from ilmari.kernels.sampling import kept_weights, logit_peaks, logit_weights, weight_bins
+from ilmari.kernels.sampling import cut_bounds, kept_weights, logit_peaks, logit_weights
 from ilmari.kernels.target import Target, tvm_target
 from ilmari.report import Progress
 
@@ -54,7 +54,7 @@ FLOAT_LINEARS: dict[Form, Callable[[Isa, LinearShape, str], PrimFunc]] = {
 }
 """Those of floats, which take the dtype of the weights as well."""
 
-SAMPLING: tuple[Callable[[Isa, int], PrimFunc], ...] = (logit_peaks, logit_weights, weight_bins, kept_weights)
+SAMPLING: tuple[Callable[[Isa, int], PrimFunc], ...] = (logit_peaks, logit_weights, cut_bounds, kept_weights)
 """Passes over the logits of the whole vocabulary, which rank 0 makes."""
 
 

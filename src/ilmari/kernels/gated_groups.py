@@ -15,6 +15,7 @@ from ilmari.kernels.linear_groups import block_product
 from ilmari.kernels.plan import LinearShape
 from ilmari.kernels.quantize_groups import store_group
 from ilmari.kernels.silu_multiply import gated
+from ilmari.kernels.stealing import in_parallel, with_stealing
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
@@ -42,14 +43,21 @@ def gated_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
             for b in T.serial(width // block):
                 gate: T.let = group * (GROUP // block) + b
                 up: T.let = inner // block + gate
-                product(first, count, gate, up, 0, b * block, X, correction, scale, W, channel_scale, gates)
-                product(first, count, up, gate + 1, 0, b * block, X, correction, scale, W, channel_scale, ups)
+                # The weights of a group stay in cache for all batches; the last rows ask for the next group's.
+                after_gate: T.let = T.Select(m > BATCH, gate + GROUP // block, up)
+                after_up: T.let = T.Select(m > BATCH, up + GROUP // block, gate + 1)
+                product(first, count, gate, after_gate, 0, b * block, X, correction, scale, W, channel_scale, gates)
+                product(first, count, up, after_up, 0, b * block, X, correction, scale, W, channel_scale, ups)
             for i in T.serial(count):
                 for j in T.serial(width // lanes):
                     gates[i, T.ramp(j * lanes, 1, lanes)] = gated(
                         isa, gates[i, T.ramp(j * lanes, 1, lanes)], ups[i, T.ramp(j * lanes, 1, lanes)]
                     )
+            # Apart from the loop above, whose rows then overlap: each of these waits for the largest of a row.
+            for i in T.serial(count):
                 store(first + i, group, gates, i, 0, Q, next_correction, next_scale)
+
+    each = in_parallel(groups(inner), multiply)
 
     @T.prim_func
     def kernel(
@@ -69,7 +77,6 @@ def gated_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
         Q = T.match_buffer(q, (m, values.columns(inner)), values.dtype)
         next_correction = T.match_buffer(next_c, (m, corrections.columns(inner)), corrections.dtype)
         next_scale = T.match_buffer(next_s, (m, scales.columns(inner)), scales.dtype)
-        for group in T.parallel(groups(inner)):
-            multiply(m, group, X, correction, scale, W, channel_scale, Q, next_correction, next_scale)
+        each(m, X, correction, scale, W, channel_scale, Q, next_correction, next_scale)
 
-    return kernel
+    return with_stealing(kernel)

@@ -20,11 +20,13 @@ class Isa:
     matrix product, so that the accumulators and their operands fit into the register file.
     native_half: the CPU converts float16 vectors by itself.
     features: LLVM's names of what the code uses beyond the architecture's baseline.
-    byte_dot: LLVM's name of the instruction that multiplies weights by signed bytes and sums them by fours, if any.
+    byte_dot: LLVM's name of the instruction that multiplies weights by signed bytes and sums the products, if any.
     word_dot: of the one that multiplies 16-bit integers and sums them by twos.
     byte_offset: what is added to int8 weights when they are stored, 128 where those instructions want them unsigned.
     traded: of four groups of inputs, how many `linear_pairs` computes with half the multiplications and more additions.
     bf16_dot: bfloat16 numbers are multiplied and summed by twos in one instruction (AVX512-BF16).
+    dot_rows: rows of activations that `byte_dot` multiplies by the same weights. Where it is more than one, the
+    instruction is a matrix product: lane c * dot_rows + r has the sum of channel c and row r.
     """
 
     name: str
@@ -37,6 +39,17 @@ class Isa:
     byte_offset: int = 128
     traded: int = 0
     bf16_dot: bool = False
+    dot_rows: int = 1
+
+    @property
+    def dot_step(self) -> int:
+        """Inputs of a channel whose products with bytes one lane sums: they lie side by side in packed weights."""
+        return 4 * self.dot_rows
+
+    @property
+    def fast_words(self) -> bool:
+        """16-bit products are faster than float32 ones: AVX2 alone takes two instructions for as many."""
+        return self.word_dot is not None and self.byte_dot is not None
 
 
 AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx2", "fma", "f16c"})
@@ -44,6 +57,7 @@ VNNI_512 = "llvm.x86.avx512.vpdpbusd.512", "llvm.x86.avx512.vpdpwssd.512"
 VNNI_256 = "llvm.x86.avx512.vpdpbusd.256", "llvm.x86.avx512.vpdpwssd.256"
 PMADDWD = "llvm.x86.avx2.pmadd.wd"
 SDOT = "llvm.aarch64.neon.sdot.v4i32.v16i8"
+SMMLA = "llvm.aarch64.neon.smmla.v4i32.v16i8"
 
 ISAS: tuple[Isa, ...] = (
     # AMD's cores, and no others, have sse4a; they add vectors on other ports than they multiply on.
@@ -52,6 +66,7 @@ ISAS: tuple[Isa, ...] = (
     Isa("avx512-vnni", 16, 4, True, AVX512, *VNNI_512),
     Isa("avx-vnni", 8, 2, True, frozenset({"avxvnni", "avx2", "fma", "f16c"}), *VNNI_256),
     Isa("avx2", 8, 2, True, frozenset({"avx2", "fma", "f16c"}), word_dot=PMADDWD),
+    Isa("neon-i8mm", 4, 4, True, frozenset({"neon", "i8mm"}), byte_dot=SMMLA, byte_offset=0, dot_rows=2),
     Isa("neon-dotprod", 4, 4, True, frozenset({"neon", "dotprod"}), byte_dot=SDOT, byte_offset=0),
     Isa("generic", 4, 2, False, frozenset()),
 )

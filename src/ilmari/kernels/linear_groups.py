@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.byte_dot import dot_bytes, every_lane
+from ilmari.kernels.byte_dot import dot_bytes
+from ilmari.kernels.dot_tile import DotTile
 from ilmari.kernels.form import GROUP, GROUPS, groups
 from ilmari.kernels.isa import Isa, fma
-from ilmari.kernels.linear_kernel import by_tiles, claim, integer_kernel, store, weights_ahead
+from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, output_ahead, store, weights_ahead
 from ilmari.kernels.plan import LinearShape
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ PANEL = 2048  # inputs: a block's weights for so many stay in the second-level c
 def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
     """Y[m, n] (+)= channel_scale[n] * sum over groups of scale[m, group] * X[m, group] @ W[n, group].T
 
-    X, correction and scale are the form `groups`; W is [n/block, k/4, block*4] uint8 (see `packing`). Y is float32;
-    `accumulate` adds to it: the residual.
+    X, correction and scale are the form `groups`; W is [n/block, k/k_step, block*k_step] uint8 (see `packing`). Y is
+    float32; `accumulate` adds to it: the residual.
     """
     product = block_product(isa, shape)
 
@@ -45,25 +46,28 @@ def block_product(isa: Isa, shape: LinearShape) -> Any:
     What `linear_groups` computes for `count` rows from `first` on and block nb of the channels, at Y[row0, column0].
     The weights of block `following` will be wanted next.
     """
-    lanes, block, k = isa.lanes, shape.block, shape.k
-    vectors, bytes_, steps, runs = block // lanes, lanes * 4, lanes // 2, GROUP // (2 * lanes)
-    panels, panel_groups, panel_rows = -(-k // PANEL), PANEL // GROUP, min(PANEL, k) // 4
+    lanes, block, k, k_step = isa.lanes, shape.block, shape.k, shape.k_step
+    dots, bytes_, steps, runs = DotTile(isa, block), lanes * 4, 2 * lanes // k_step, GROUP // (2 * lanes)
+    panels, panel_groups, panel_rows = -(-k // PANEL), PANEL // GROUP, min(PANEL, k) // k_step
+    vectors = dots.vectors
     fetch = weights_ahead(isa, block, ROWS)
 
     @T.inline
     def tile(rows, row, panel, add, first, nb, following, row0, column0, X, correction, scale, W, channel_scale, Y):
-        acc = T.alloc_buffer((rows * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
-        total = T.alloc_buffer((rows * block,), "float32", scope="local", annotations={"disable_lower_builtin": True})
-        claim(rows, block, row0 + row, column0, Y)
-        for t in T.unroll(rows * vectors):
+        bands = T.meta_var(dots.bands(rows))
+        size = T.meta_var(bands * vectors * lanes)
+        acc = T.alloc_buffer((size,), "int32", scope="local", annotations={"disable_lower_builtin": True})
+        total = T.alloc_buffer((size,), "float32", scope="local", annotations={"disable_lower_builtin": True})
+        output_ahead(rows, block, row0 + row, column0, Y)
+        for t in T.unroll(bands * vectors):
             total[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
         last: T.let = panel == panels - 1
         for g in T.serial(T.min(panel_groups, groups(k) - panel * panel_groups)):
             group: T.let = panel * panel_groups + g
-            for i in T.unroll(rows):
+            for i in T.unroll(bands):
                 for j in T.unroll(vectors):
-                    acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = T.broadcast(
-                        correction[first + row + i, group], lanes
+                    acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dots.in_lanes(
+                        dots.of_band(correction, first + row, rows, i, group)
                     )
             for run in T.serial(T.min(runs, (k - group * GROUP) // (2 * lanes))):
                 if rows == ROWS:  # others never do, and loads would be kept in memory across the condition
@@ -77,32 +81,26 @@ def block_product(isa: Isa, shape: LinearShape) -> Any:
                         W,
                     )
                 for step in T.unroll(steps):
-                    for i in T.unroll(rows):
+                    for i in T.unroll(bands):
                         for j in T.unroll(vectors):
+                            at: T.let = group * (GROUP // 2) + run * lanes + step * k_step // 2
                             acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dot_bytes(
                                 isa,
                                 acc[T.ramp((i * vectors + j) * lanes, 1, lanes)],
-                                W[nb, group * (GROUP // 4) + run * steps + step, T.ramp(j * bytes_, 1, bytes_)],
-                                every_lane(
-                                    isa,
-                                    X[first + row + i, T.ramp(group * (GROUP // 2) + run * lanes + step * 2, 1, 2)],
-                                    "int8",
-                                ),
+                                W[nb, group * (GROUP // k_step) + run * steps + step, T.ramp(j * bytes_, 1, bytes_)],
+                                dots.operand(dots.of_band(X, first + row, rows, i, at, k_step // 2)),
                             )
-            for i in T.unroll(rows):
+            for i in T.unroll(bands):
                 for j in T.unroll(vectors):
                     total[T.ramp((i * vectors + j) * lanes, 1, lanes)] = fma(
                         isa,
                         T.cast(acc[T.ramp((i * vectors + j) * lanes, 1, lanes)], f"float32x{lanes}"),
-                        T.broadcast(scale[first + row + i, group], lanes),
+                        dots.in_lanes(dots.of_band(scale, first + row, rows, i, group)),
                         total[T.ramp((i * vectors + j) * lanes, 1, lanes)],
                     )
         for i in T.unroll(rows):
-            for j in T.unroll(vectors):
-                value: T.let = (
-                    total[T.ramp((i * vectors + j) * lanes, 1, lanes)]
-                    * channel_scale[T.ramp(nb * block + j * lanes, 1, lanes)]
-                )
+            for j in T.unroll(block // lanes):
+                value: T.let = total[dots.of_row(i, j)] * channel_scale[T.ramp(nb * block + j * lanes, 1, lanes)]
                 store(lanes, add, row0 + row + i, column0 + j * lanes, value, Y)
 
     tiles = by_tiles(ROWS, tile)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.byte_dot import dot_bytes, every_lane
+from ilmari.kernels.byte_dot import dot_bytes
+from ilmari.kernels.dot_tile import DotTile
 from ilmari.kernels.form import CHUNK, HALVES, chunks
 from ilmari.kernels.isa import Isa
-from ilmari.kernels.linear_kernel import by_tiles, claim, integer_kernel, store, weights_ahead
+from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, output_ahead, store, weights_ahead
 from ilmari.kernels.plan import LinearShape
 
 if TYPE_CHECKING:
@@ -28,42 +29,47 @@ ROWS = 3  # tokens in a register tile: two accumulators each
 def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
     """Y[m, n] (+)= scale[m] * channel_scale[n] * (256 * X[m, high] + X[m, low]) @ W.T
 
-    X, correction and scale are the form `halves`; W is [n/block, k/4, block*4] uint8 (see `packing`). Y is float32;
-    `accumulate` adds to it: the residual.
+    X, correction and scale are the form `halves`; W is [n/block, k/k_step, block*k_step] uint8 (see `packing`). Y is
+    float32; `accumulate` adds to it: the residual.
     """
-    lanes, block = isa.lanes, shape.block
+    lanes, block, k_step = isa.lanes, shape.block, shape.k_step
     k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
-    bytes_, steps = lanes * 4, lanes // 2
+    dots, bytes_, steps = DotTile(isa, block), lanes * 4, 2 * lanes // k_step
+    height, words = isa.dot_rows, isa.dot_rows * k_step // 2
+    # A token's high and low bytes are two rows of the tile. In X those of a run follow each other: where the two rows
+    # are a band, they are one operand, because a step is a whole run.
+    assert height == 1 or steps == 1
     fetch = weights_ahead(isa, block, ROWS)
 
     @T.inline
     def tile(rows, first, nb, X, correction, scale, W, channel_scale, Y):
         acc = T.alloc_buffer((rows * 2 * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         sums = T.alloc_buffer((rows * block,), "float32", scope="local", annotations={"disable_lower_builtin": True})
-        claim(rows, block, first, nb * block, Y)
+        output_ahead(rows, block, first, nb * block, Y)
         for chunk in T.serial(chunks(k)):
             for i in T.unroll(rows):
                 for j in T.unroll(vectors):
-                    acc[T.ramp((2 * i * vectors + j) * lanes, 1, lanes)] = T.broadcast(T.int32(0), lanes)
-                    acc[T.ramp(((2 * i + 1) * vectors + j) * lanes, 1, lanes)] = T.broadcast(
-                        correction[first + i, chunk], lanes
-                    )
+                    acc[dots.of_row(2 * i, j)] = T.broadcast(T.int32(0), lanes)
+                    acc[dots.of_row(2 * i + 1, j)] = T.broadcast(correction[first + i, chunk], lanes)
             for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // (2 * lanes)):
-                fetch(X.shape[0], first, nb, k // 4, k // 4, chunk * (CHUNK // (2 * lanes)) + run, W)
+                fetch(X.shape[0], first, nb, k // k_step, k // k_step, chunk * (CHUNK // (2 * lanes)) + run, W)
                 for step in T.unroll(steps):
-                    for i in T.unroll(rows * 2):
-                        for j in T.unroll(vectors):
-                            at: T.let = chunk * CHUNK + run * 2 * lanes
-                            acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dot_bytes(
-                                isa,
-                                acc[T.ramp((i * vectors + j) * lanes, 1, lanes)],
-                                W[nb, at // 4 + step, T.ramp(j * bytes_, 1, bytes_)],
-                                every_lane(isa, X[first + i // 2, T.ramp(at + i % 2 * lanes + step * 2, 1, 2)], "int8"),
-                            )
+                    for part in T.unroll(height):  # of the block: all of its weights would take too many registers
+                        for i in T.unroll(dots.bands(rows * 2)):
+                            for j in T.unroll(vectors):
+                                at: T.let = chunk * CHUNK + run * 2 * lanes
+                                column: T.let = at + i * height % 2 * lanes + step * k_step // 2
+                                t: T.let = part * vectors + j
+                                acc[T.ramp((i * dots.vectors + t) * lanes, 1, lanes)] = dot_bytes(
+                                    isa,
+                                    acc[T.ramp((i * dots.vectors + t) * lanes, 1, lanes)],
+                                    W[nb, at // k_step + step, T.ramp(t * bytes_, 1, bytes_)],
+                                    dots.operand(X[first + i * height // 2, T.ramp(column, 1, words)]),
+                                )
             for i in T.unroll(rows):
                 for j in T.unroll(vectors):
-                    high: T.let = acc[T.ramp((2 * i * vectors + j) * lanes, 1, lanes)]
-                    low: T.let = acc[T.ramp(((2 * i + 1) * vectors + j) * lanes, 1, lanes)]
+                    high: T.let = acc[dots.of_row(2 * i, j)]
+                    low: T.let = acc[dots.of_row(2 * i + 1, j)]
                     total: T.let = T.cast((high << T.broadcast(T.int32(8), lanes)) + low, f"float32x{lanes}")
                     before: T.let = sums[T.ramp((i * vectors + j) * lanes, 1, lanes)]
                     sums[T.ramp((i * vectors + j) * lanes, 1, lanes)] = T.Select(chunk == 0, total, before + total)

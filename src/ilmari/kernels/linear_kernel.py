@@ -12,6 +12,7 @@ from ilmari.kernels.isa import Isa
 from ilmari.kernels.plan import LinearShape
 from ilmari.kernels.prefetch import LINE, prefetch
 from ilmari.kernels.scheme import storage
+from ilmari.kernels.stealing import in_parallel, with_stealing
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
@@ -24,6 +25,7 @@ def integer_kernel(form: Form, shape: LinearShape, multiply: Any) -> PrimFunc:
     """
     n, k, block = shape.n, shape.k, shape.block
     values, corrections, scales = form.parts
+    each = in_parallel(n // block, multiply)
 
     @T.prim_func
     def kernel(
@@ -39,10 +41,9 @@ def integer_kernel(form: Form, shape: LinearShape, multiply: Any) -> PrimFunc:
         correction = T.match_buffer(c, (m, corrections.columns(k)), corrections.dtype)
         scale = T.match_buffer(s, (m, scales.columns(k)), scales.dtype)
         Y = T.match_buffer(y, (m, n), "float32")
-        for nb in T.parallel(n // block):
-            multiply(m, nb, X, correction, scale, W, channel_scale, Y)
+        each(m, X, correction, scale, W, channel_scale, Y)
 
-    return kernel
+    return with_stealing(kernel)
 
 
 def float_kernel(form: Form, shape: LinearShape, dtype: str, multiply: Any) -> PrimFunc:
@@ -52,6 +53,7 @@ def float_kernel(form: Form, shape: LinearShape, dtype: str, multiply: Any) -> P
     """
     n, k, block = shape.n, shape.k, shape.block
     (values,) = form.parts
+    each = in_parallel(n // block, multiply)
 
     @T.prim_func
     def kernel(
@@ -63,10 +65,9 @@ def float_kernel(form: Form, shape: LinearShape, dtype: str, multiply: Any) -> P
         m = T.int32()
         X = T.match_buffer(x, (m, k), values.dtype)
         Y = T.match_buffer(y, (m, n), "float32")
-        for nb in T.parallel(n // block):
-            multiply(m, nb, X, W, channel_scale, Y)
+        each(m, X, W, channel_scale, Y)
 
-    return kernel
+    return with_stealing(kernel)
 
 
 def by_tiles(most: int, tile: Any) -> Any:
@@ -103,22 +104,24 @@ def weights_ahead(isa: Isa, block: int, most: int) -> Any:
     memory nor arithmetic waits for the other, the last whole tiles of `most` rows ask for the weights that come next;
     asked for sooner, they would be gone from the cache again.
     """
-    share = max(1, isa.lanes // 2 // FETCHERS)
+    row_lines = max(1, block * isa.dot_step // LINE)
+    run_bytes = 2 * isa.lanes * block
+    share, pause = max(1, run_bytes // LINE // FETCHERS), max(1, FETCHERS * LINE // run_bytes)  # lines in each of runs
 
     @T.inline
     def fetch(m, first, nb, start, rows, run, W):
         tile: T.let = m // most - 1 - first // most
-        if (m >= FETCHING * most) & (tile >= 0) & (tile < FETCHERS):
-            for step in T.unroll(share):
-                for line in T.unroll(max(1, block * 4 // LINE)):
-                    row: T.let = start + tile * (rows // FETCHERS) + run * share + step
-                    T.evaluate(prefetch(W, nb, row, line * LINE))
+        if (m >= FETCHING * most) & (tile >= 0) & (tile < FETCHERS) & (run % pause == 0):
+            for part in T.unroll(share):
+                line: T.let = run // pause * share + part
+                row: T.let = start + tile * (rows // FETCHERS) + line // row_lines
+                T.evaluate(prefetch(W, nb, row, line % row_lines * LINE))
 
     return fetch
 
 
 @T.inline
-def claim(rows, block, first, column, Y):
+def output_ahead(rows, block, first, column, Y):
     """Start to load what a tile will write, some rows of one block of channels: each row is another page."""
     for i in T.unroll(rows):
         for line in T.unroll(max(1, block * 4 // LINE)):

@@ -15,9 +15,6 @@ from ilmari.model.config import ModelConfig
 PADDING = LONGEST_RUN
 """Feature sizes are padded with zeros to a multiple of this: whole vectors on every CPU, tensors of whole 64 bytes."""
 
-BYTE_DOT_STEP = 4
-"""Inputs of one channel that lie side by side where products are byte dots: what one lane multiplies and sums."""
-
 INTEGER_FORMS: dict[int, tuple[tuple[int, Form], ...]] = {
     16: ((1, HALVES), (24, PAIRS)),
     8: ((1, GROUPS),),
@@ -33,7 +30,7 @@ class LinearShape:
     """One matrix product: n output channels (padded to whole register tiles), k inputs (padded to `PADDING`).
 
     block: channels that one register tile computes. run: where weights are bytes for dot products, the inputs whose
-    bytes change places (see `form`), else 1.
+    bytes change places (see `form`), else 1. k_step: inputs of one channel that lie side by side.
     """
 
     name: str
@@ -41,12 +38,8 @@ class LinearShape:
     k: int
     block: int
     run: int
+    k_step: int
     accumulate: bool
-
-    @property
-    def k_step(self) -> int:
-        """Inputs of one channel that lie side by side."""
-        return BYTE_DOT_STEP if self.run > 1 else 1
 
     @property
     def packed(self) -> tuple[int, int, int]:
@@ -149,7 +142,8 @@ class Plan:
             while n % (lanes * vectors):
                 vectors //= 2
         width = n if accumulate else padded(n, max(lanes * vectors, PADDING))
-        return LinearShape(name, width, k, lanes * vectors, 2 * lanes if self.byte_dot else 1, accumulate)
+        run, k_step = (2 * lanes, self.isa.dot_step) if self.byte_dot else (1, 1)
+        return LinearShape(name, width, k, lanes * vectors, run, k_step, accumulate)
 
     @cached_property
     def tensors(self) -> tuple[TensorShape, ...]:
