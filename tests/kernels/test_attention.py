@@ -11,6 +11,7 @@ from ilmari.kernels.attention_decode import attention_decode
 from ilmari.kernels.attention_prefill import attention_prefill
 from ilmari.kernels.attention_reference import attention_reference
 from ilmari.kernels.attention_tiles import SEGMENT, TILE_ROWS, tile_tokens
+from ilmari.kernels.isa import isa_named
 from ilmari.kernels.kv_layout import BLOCK_SIZE
 
 KV_HEADS = 2
@@ -22,6 +23,8 @@ GROUPS = (1, 2, 3, 4, 6, 8, 16)  # query heads per KV head
 HEAD_DIMS = {1: 64, 2: 128, 3: 96, 4: 64, 6: 32, 8: 128, 16: 64}
 GAP = 8  # rows after each sequence that belong to none
 DECODE = None  # for the tokens in a tile
+PRODUCTS = tuple(map(isa_named, ("avx512-amd", "avx-vnni", "avx2", "generic")))
+"""Vectors of 16 lanes and of 8 that multiply in integers, and of 8 and of 4 that multiply in float32."""
 
 
 def one_by_one(queries, keys, values):
@@ -151,6 +154,7 @@ def test_tiles_have_as_many_rows_as_fit():
     assert tile_tokens(TILE_ROWS + 1) == 1
 
 
+@pytest.mark.parametrize("isa", PRODUCTS, ids=lambda isa: isa.name, indirect=True)
 @pytest.mark.parametrize(("group", "tokens"), [*((group, tile_tokens(group)) for group in GROUPS), (3, 5)])
 def test_prefill_of_all_lengths_in_one_call(isa, compiled, rng, dtype, group, tokens):
     """Single tokens, pieces that continue a cached prefix, and whole prompts."""

@@ -1,8 +1,10 @@
 """Two hosts on one machine: network namespaces with addresses of their own and a cable between them."""
 
+import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +63,7 @@ def two_hosts(folder: Path) -> Iterator[TwoHosts]:
             ip("-n", name, "addr", "add", f"{address}/24", "dev", _end(name))
             ip("-n", name, "link", "set", "lo", "up")
             ip("-n", name, "link", "set", _end(name), "up")
+        _wait_until_up(names)
         agent = folder / "agent"
         agent.write_text(_AGENT % (HOSTS[0], names[0], HOSTS[1], names[1]))
         agent.chmod(0o755)
@@ -72,9 +75,18 @@ def two_hosts(folder: Path) -> Iterator[TwoHosts]:
             ip("netns", "del", name)
 
 
-def ip(*arguments: str) -> None:
-    """Run `ip`."""
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+def ip(*arguments: str) -> str:
+    """What `ip` prints."""
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def _wait_until_up(names: tuple[str, str]) -> None:
+    """Linux may take a second to notice that a cable has both its ends, and MPI passes over one that is down."""
+    deadline = time.monotonic() + 10
+    for name in names:
+        while json.loads(ip("-n", name, "-json", "link", "show", _end(name)))[0]["operstate"] != "UP":
+            assert time.monotonic() < deadline, f"the cable does not come up in {name}"
+            time.sleep(0.02)
 
 
 def _end(name: str) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import mmap
 import os
 import shutil
 import struct
@@ -169,20 +168,6 @@ def test_header(tmp_path: Path, isa, scheme, sizes) -> None:  # type: ignore[no-
             tensor = file.get_tensor(shape.name)
             assert (tensor.shape, tensor.dtype) == (shape.shape, np.dtype(shape.dtype))
     assert params.map_params(path, plan).keys() == {shape.name for shape in plan.tensors}
-
-
-@pytest.mark.parametrize("advice", [None, 9999])
-def test_params_where_there_are_no_huge_pages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, advice: int | None
-) -> None:
-    """On systems that do not know the advice, and on Linux built without them."""
-    if advice is None:
-        monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
-    else:
-        monkeypatch.setattr(mmap, "MADV_HUGEPAGE", advice, raising=False)
-    path = tmp_path / "file.safetensors"
-    path.write_bytes(params.header_bytes(MANIFEST.plan) + bytes(params.params_bytes(MANIFEST.plan)))
-    assert params.map_params(path, MANIFEST.plan).keys() == {shape.name for shape in MANIFEST.plan.tensors}
 
 
 @pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"\0", lambda data: b"\1" + data[1:]])

@@ -149,9 +149,9 @@ def test_reload_keeps_the_conversation(chat: ChatPage, server: ScriptedServer) -
     assert "Some of it." in chat.turns()[3][1]
     assert chat.turns()[3][1].endswith("Stopped."), "what was cut does not look whole"
     server.replies.append(Reply(("never",), holds_after=0))
-    chat.ask("Nothing yet")
-    chat.page.locator(".message.running").wait_for()
-    chat.page.reload()
+    chat.page.fill("#input", "Nothing yet")
+    with chat.page.expect_navigation():
+        chat.page.evaluate("() => { document.getElementById('send').click(); location.reload(); }")
     chat.wait_ready()
     assert chat.turns()[4:] == [("user", "Nothing yet"), ("assistant", "Stopped.")]
 

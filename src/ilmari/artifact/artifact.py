@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ilmari.artifact import params
 from ilmari.artifact.manifest import FILE_NAME, FileRecord, Manifest, manifest_bytes, read_manifest
+from ilmari.artifact.page_cache import read_into_page_cache
 from ilmari.errors import ArtifactError
 from ilmari.kernels.target import check_host
 from ilmari.report import Progress
@@ -52,7 +53,6 @@ class Artifact:
         check_host(artifact.manifest.target, str(folder))
         records = artifact._records(rank)
         artifact._check_sizes(records)
-        # Reading everything once also brings the weights into the page cache.
         artifact._check_digests(records, "xxh3", xxhash.xxh3_128)
         return artifact
 
@@ -112,6 +112,7 @@ class Artifact:
             digest = algorithm()
             path = self.folder / record.path
             try:
+                read_into_page_cache(path)
                 with path.open("rb", buffering=0) as file:
                     while size := file.readinto(buffer):
                         digest.update(buffer[:size])

@@ -10,13 +10,13 @@ import json
 import math
 import mmap
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ilmari.artifact.page_cache import ask_for_huge_pages
 from ilmari.errors import ArtifactError
 from ilmari.kernels.plan import Plan, TensorShape
 from ilmari.kernels.scheme import storage
@@ -97,7 +97,7 @@ def map_params(path: Path, plan: Plan) -> Mapping[str, NDArray[Any]]:
     with path.open("rb") as file:
         # Copy-on-write is never used, but a writable view is what DLPack can hand over.
         mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    _ask_for_huge_pages(mapping)
+    ask_for_huge_pages(mapping)
     mapped = np.frombuffer(mapping, np.uint8, offset=len(header_bytes(plan)))
     tensors: dict[str, NDArray[Any]] = {}
     offset = 0
@@ -106,13 +106,3 @@ def map_params(path: Path, plan: Plan) -> Mapping[str, NDArray[Any]]:
         tensors[shape.name] = mapped[offset:end].view(storage(shape.dtype)).reshape(shape.shape)
         offset = end
     return tensors
-
-
-def _ask_for_huge_pages(mapping: mmap.mmap) -> None:
-    """What is not yet in the page cache is then read into pages of 2 MiB, where Linux has them for files.
-
-    TLBs hold the addresses of few pages of 4 KiB, and where they miss, prefetching works badly (see docs/log.md).
-    """
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # Linux without them
-            mapping.madvise(mmap.MADV_HUGEPAGE)

@@ -31,11 +31,10 @@ AHEAD = 8  # rows for whose queries and outputs the memory is asked beforehand: 
 def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens: int, kv_dtype: str) -> PrimFunc:
     """Y[m, heads * head_dim] = softmax(Q K^T) V, each token seeing the keys up to its own position.
 
-    Q is [m, heads * head_dim] float32, rotated and scaled; K and V of `kv_dtype` as in
-    `kv_layout`; table [sequences, max_blocks]
-    int32 holds each sequence's blocks. A tile t is `count[t]` <= tokens rows of Q from `first[t]`, of sequence
-    `owner[t]`, the first of them at position `position[t]`; all int32 [tiles]. Threads share the work evenly when
-    tiles come in the order of the keys they see.
+    Q is [m, heads * head_dim] float32, rotated and scaled; K and V of `kv_dtype` as in `kv_layout`; table [sequences,
+    max_blocks] int32 holds each sequence's blocks. A tile t is `count[t]` <= tokens rows of Q from `first[t]`, of
+    sequence `owner[t]`, the first of them at position `position[t]`; all int32 [tiles]. Threads share the work evenly
+    when tiles come in the order of the keys they see.
     """
     lanes = isa.lanes
     group = heads // kv_heads
@@ -205,9 +204,12 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
                 part = T.alloc_buffer((lanes,), "float32", scope="local", annotations={"disable_lower_builtin": True})
                 part[T.ramp(0, 1, lanes)] = total[r, T.ramp(0, 1, lanes)]
                 inverse: T.let = T.broadcast(T.float32(1) / lane_sum(part, range(lanes)), lanes)
+                column: T.let = (h * group + r % group) * head_dim
+                for line in T.unroll(head_dim * 4 // LINE):
+                    next_row: T.let = first[t] + (r + AHEAD) // group
+                    T.evaluate(prefetch(Y, next_row, column + line * (LINE // 4), level=1, write=True))
                 for j in T.serial(head_dim // lanes):
-                    column: T.let = (h * group + r % group) * head_dim + j * lanes
-                    T.evaluate(prefetch(Y, first[t] + (r + AHEAD) // group, column, level=1, write=True))
-                    Y[first[t] + r // group, T.ramp(column, 1, lanes)] = O[r, T.ramp(j * lanes, 1, lanes)] * inverse
+                    mean: T.let = O[r, T.ramp(j * lanes, 1, lanes)] * inverse
+                    Y[first[t] + r // group, T.ramp(column + j * lanes, 1, lanes)] = mean
 
     return kernel

@@ -16,10 +16,9 @@ from ilmari.kernels.attention_product import PANEL, VECTORS, float_product, word
 from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.kv_layout import BLOCK_SIZE, LEVELS
 from ilmari.kernels.kv_read import key_feature, scales, words
-from ilmari.kernels.numeric import lane_sum, round_even, word_pair
+from ilmari.kernels.numeric import SMALLEST, lane_sum, round_even, word_pair
 
 LENGTH = 32767
-SHORTEST = 1e-30  # no scale is made for less
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def _int16(isa: Isa, kv_dtype: str, head_dim: int, batch: int) -> Scores:
         for j in T.serial(head_dim // lanes):
             x: T.let = Q[token, T.ramp(column + j * lanes, 1, lanes)]
             square[T.ramp(0, 1, lanes)] = fma(isa, x, x, square[T.ramp(0, 1, lanes)])
-        length: T.let = T.max(T.sqrt(lane_sum(square, range(lanes))), T.float32(SHORTEST))
+        length: T.let = T.max(T.sqrt(lane_sum(square, range(lanes))), T.float32(SMALLEST))
         query_scale[r, 0] = length / T.float32(LENGTH)
         factor: T.let = T.broadcast(T.float32(LENGTH) / length, lanes)
         for j in T.serial(head_dim // lanes):
@@ -121,7 +120,7 @@ def _int16(isa: Isa, kv_dtype: str, head_dim: int, batch: int) -> Scores:
                     square[t, T.ramp(0, 1, lanes)] = fma(isa, x, x, square[t, T.ramp(0, 1, lanes)])
             early: T.let = square[0, T.ramp(0, 1, lanes)] + square[1, T.ramp(0, 1, lanes)]
             late: T.let = square[2, T.ramp(0, 1, lanes)] + square[3, T.ramp(0, 1, lanes)]
-            length: T.let = T.max(T.sqrt(early + late), T.broadcast(T.float32(SHORTEST), lanes))
+            length: T.let = T.max(T.sqrt(early + late), T.broadcast(T.float32(SMALLEST), lanes))
             key_scale[0, T.ramp(at + j * lanes, 1, lanes)] = length * T.broadcast(T.float32(1 / LENGTH), lanes)
             factor: T.let = T.broadcast(T.float32(LENGTH), lanes) / length
             for d in T.serial(head_dim // 2):

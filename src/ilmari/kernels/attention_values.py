@@ -19,11 +19,10 @@ from ilmari.kernels.attention_tiles import CHUNK
 from ilmari.kernels.isa import Isa, fma
 from ilmari.kernels.kv_layout import BLOCK_SIZE, LEVELS
 from ilmari.kernels.kv_read import scale_of, scales, value_part, words
-from ilmari.kernels.numeric import lane_max, lane_sum, round_even, word_pair
+from ilmari.kernels.numeric import SMALLEST, lane_max, lane_sum, round_even, word_pair
 
 LARGEST_WEIGHT = 32767
 LARGEST_VALUE = 8191
-SMALLEST = 1e-30  # no scale is made for less
 
 
 @dataclass(frozen=True)

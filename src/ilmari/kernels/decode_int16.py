@@ -14,11 +14,10 @@ from ilmari.kernels.decode_products import Products, fetch, tile_of
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.kv_layout import BLOCK_SIZE, LEVELS
 from ilmari.kernels.kv_read import scales, words
-from ilmari.kernels.numeric import lane_max, round_even
+from ilmari.kernels.numeric import SMALLEST, lane_max, round_even
 from ilmari.kernels.prefetch import LINE
 
 LARGEST = 32767
-SMALLEST = 1e-30  # what is smaller counts as zero
 
 
 def decode_int16(isa: Isa, kv_dtype: str, kv_heads: int, group: int, head_dim: int) -> Products:

@@ -9,10 +9,7 @@ from tvm.script import tirx as T
 
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.kv_layout import BLOCK_SIZE, LEVELS, SCALE_BYTES, block_bytes
-from ilmari.kernels.numeric import halve, lane_max, round_even
-
-SMALLEST = 1e-30
-"""A key or value whose numbers are all nearer to zero counts as zero."""
+from ilmari.kernels.numeric import SMALLEST, halve, lane_max, round_even
 
 
 @dataclass(frozen=True)

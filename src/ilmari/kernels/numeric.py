@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from tvm.tirx import Buffer, PrimExpr
 
 LOG2_E = 1.4426950408889634
+SMALLEST = 1e-30
+"""Of keys, values, queries and weights: where none is as large, all count as zero, and scales stay invertible."""
 SMALLEST_SCALE = 1e-37
+"""What a scale is divided by at least, where it was made for 0."""
 MASKED = -1e30  # a score whose exponential is 0, and that is no infinity to subtract from itself
 LN_2_HIGH, LN_2_LOW = 0.693359375, -2.12194440e-4  # ln 2 in two parts, the first exact in few bits (Cody and Waite)
 

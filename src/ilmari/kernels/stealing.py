@@ -41,7 +41,8 @@ def in_parallel(units: int, work: Any) -> Any:
     """Inline each(m, *operands): work(m, unit, *operands) for every unit, by every thread that TVM gives a part.
 
     A thread goes through its own part in order, up to what another has begun, and then backwards from where it began:
-    through the end of the part before it, whose thread will come there last.
+    through the end of the part before it, whose thread will come there last. (Products ask the memory for the weights
+    of the unit after theirs, so those of units taken over come unasked.)
     """
 
     def call(name: str, claimed: Any, unit: PrimExpr | int) -> PrimExpr:
@@ -58,12 +59,15 @@ def in_parallel(units: int, work: Any) -> Any:
         for first in T.parallel(units):
             if call("is_claimed", claimed, units) == 0:
                 forward = T.alloc_buffer((1,), "int32", scope="local", annotations={"disable_lower_builtin": True})
+                next_unit = T.alloc_buffer((1,), "int32", scope="local", annotations={"disable_lower_builtin": True})
                 forward[0] = units
                 for step in T.serial(units):
                     if (step < forward[0]) & (call("is_claimed", claimed, around(first + step)) != 0):
                         forward[0] = step
                     back: T.let = forward[0] - 1 - step
-                    unit: T.let = around(first + T.Select(back < 0, back, step))
+                    # In a buffer: TVM's simplifier would take the expression apart wherever `work` has an index.
+                    next_unit[0] = around(first + T.Select(back < 0, back, step))
+                    unit: T.let = next_unit[0]
                     # TVM's `and` evaluates both sides, and a load is cheaper than an exchange.
                     if call("is_claimed", claimed, unit) == 0:  # noqa: SIM102
                         if call("claim_unit", claimed, unit) == 0:

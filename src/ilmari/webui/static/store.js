@@ -43,6 +43,7 @@ function database() {
 async function transact(mode, work) {
   const transaction = (await database()).transaction([HEADS, MESSAGES], mode);
   const request = work(transaction.objectStore(HEADS), transaction.objectStore(MESSAGES));
+  transaction.commit(); // else a page that is left at once, before its requests are answered, loses what it wrote
   return new Promise((resolve, reject) => {
     transaction.oncomplete = () => resolve(request?.result);
     transaction.onabort = transaction.onerror = () => reject(transaction.error);
