@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,9 @@ from small_model import SMALL
 from ilmari.artifact import params
 from ilmari.artifact.artifact import Artifact
 from ilmari.artifact.manifest import SCHEMA_VERSION, Manifest, manifest_bytes, read_manifest
+from ilmari.artifact.page_cache import HUGE_PAGE
 from ilmari.artifact.quantization import CalibrationRecord, Quantization
-from ilmari.artifact.writer import ArtifactWriter
+from ilmari.artifact.writer import ArtifactWriter, FileWriter
 from ilmari.errors import ArtifactError, OutputError
 from ilmari.kernels.isa import ISAS
 from ilmari.kernels.plan import Plan
@@ -215,6 +217,30 @@ def test_nothing_is_there_until_all_is(tmp_path: Path) -> None:
     assert names(place.parent) == ["model"]
     assert content(place)["kernels.o"] == b"one" + np.arange(3, dtype=np.int32).tobytes()
     assert read_manifest(place).files[0].sha256 == hashlib.sha256(content(place)["kernels.o"]).hexdigest()
+
+
+def test_files_are_written_by_huge_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is handed over, and read back it is the same."""
+    rng = np.random.default_rng(7)
+    data = rng.bytes(7 * HUGE_PAGE + 4321)
+    ends = sorted({0, 1, HUGE_PAGE, len(data), *(int(end) for end in rng.integers(0, len(data), 9))})
+    pieces: list[int] = []
+    flush = FileWriter.flush
+
+    def counting(writer: FileWriter) -> None:
+        pieces.append(len(writer._piece))
+        flush(writer)
+
+    monkeypatch.setattr(FileWriter, "flush", counting)
+    with ArtifactWriter(tmp_path / "place") as writer:
+        with writer.open("data") as file:
+            for begin, end in pairwise(ends):
+                file.write(data[begin:end])
+        assert writer.path("data").read_bytes() == data
+        (record,) = writer.records
+    assert pieces == [HUGE_PAGE] * 7 + [4321]
+    assert (record.size, record.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert record.xxh3 == xxhash.xxh3_128_hexdigest(data)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -1,12 +1,15 @@
 """Files in the page cache in pages of 2 MiB, where Linux has such pages for files.
 
 TLBs hold the addresses of few pages of 4 KiB, and where they miss, prefetching works badly (docs/log.md). A page keeps
-the size with which it came into the cache, so what brings a file there first has to ask for it.
+the size with which it came into the cache, so whoever brings a file there first, by writing or by reading, decides.
 """
 
 import mmap
 from contextlib import suppress
 from pathlib import Path
+
+HUGE_PAGE = 2 << 20
+"""Bytes of a huge page of x86-64, and of ARM's with base pages of 4 KiB."""
 
 _POPULATE_READ = 22  # MADV_POPULATE_READ of Linux 5.14, which Python does not name
 _PIECE = 32 << 20  # bytes read at a time: other threads, and Ctrl-C, wait as long

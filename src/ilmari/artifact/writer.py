@@ -20,6 +20,7 @@ from ilmari.artifact import params, quantization
 from ilmari.artifact.artifact import KERNELS, TOKENIZER
 from ilmari.artifact.lock import lock, system_errors
 from ilmari.artifact.manifest import FILE_NAME, FileRecord, Manifest, manifest_bytes
+from ilmari.artifact.page_cache import HUGE_PAGE
 from ilmari.errors import OutputError
 
 ENTRIES = frozenset({FILE_NAME, KERNELS, TOKENIZER, quantization.FILE_NAME, params.FOLDER})
@@ -31,20 +32,36 @@ _RANDOM = "[a-z0-9_]" * 8  # as `tempfile` makes it
 
 
 class FileWriter:
-    """One file of the artifact under way; digests are computed as bytes pass."""
+    """One file of the artifact under way; digests are computed as bytes pass.
+
+    It is written in pieces of a huge page, because Linux keeps each piece in pages no larger than itself: see
+    `page_cache`.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._piece = bytearray()
         self._sha256 = hashlib.sha256()
         self._xxh3 = xxhash.xxh3_128()
         self._size = 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
-        self._file.write(data)
         self._sha256.update(data)
         self._xxh3.update(data)
-        self._size += memoryview(data).nbytes
+        rest = memoryview(data).cast("B")
+        self._size += len(rest)
+        while rest:
+            part = rest[: HUGE_PAGE - len(self._piece)]
+            rest = rest[len(part) :]
+            self._piece += part
+            if len(self._piece) == HUGE_PAGE:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what is no whole piece, too."""
+        self._file.write(self._piece)
+        self._piece.clear()
 
     def record(self, path: str) -> FileRecord:
         """What the manifest says about the file."""
@@ -93,6 +110,7 @@ class ArtifactWriter:
             with target.open("wb") as file:
                 writer = FileWriter(file)
                 yield writer
+                writer.flush()
                 file.flush()
                 os.fsync(file.fileno())
             self._records.append(writer.record(path))
