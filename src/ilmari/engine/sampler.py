@@ -4,9 +4,9 @@ The order is vLLM's: temperature, min_p, top_k, top_p, then the draw. Each of th
 from the most probable token down and the lowest id first of equals, so all that counts is how long the head is.
 
 Passes over the whole vocabulary are compiled (`kernels/sampling.py`); what they leave to look at is a chunk of tokens,
-with a small top_k a short list, and the tokens that share the logit at which a ranking is cut. Weights are float32,
-their sums over more than a chunk float64, and a row's token depends on its own logits, parameters and generator alone,
-so a seed gives the same text at any batch size.
+with a small top_k a short list, and the tokens that share the logit at which a ranking is cut. Weights are float32, a
+short list's and sums over more than a chunk float64, and a row's token depends on its own logits, parameters and
+generator alone, so a seed gives the same text at any batch size.
 """
 
 import numpy as np
