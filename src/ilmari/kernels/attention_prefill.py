@@ -20,7 +20,7 @@ from ilmari.kernels.isa import Isa
 from ilmari.kernels.kv_layout import BLOCK_SIZE, block_bytes, key_shape, value_shape
 from ilmari.kernels.numeric import MASKED, exp_nonpositive, lane_max, lane_sum
 from ilmari.kernels.plan import padded
-from ilmari.kernels.prefetch import LINE, prefetch, prefetch_head
+from ilmari.kernels.prefetch import LINE, prefetch_head, rows_ahead
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
@@ -55,8 +55,7 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
         for r in T.serial(((last + 1) * group + batch - 1) // batch * batch):
             token: T.let = first + T.min(r // group, last)
             column: T.let = (h * group + r % group) * head_dim
-            for line in T.unroll(head_dim * 4 // LINE):
-                T.evaluate(prefetch(Q, token + -(-AHEAD // group), column + line * (LINE // 4), level=1))
+            rows_ahead(1, head_dim, token + -(-AHEAD // group), column, Q, write=False)
             take_query(r, token, column, Q, queries, query_scale)
 
     @T.inline
@@ -205,9 +204,7 @@ def attention_prefill(isa: Isa, heads: int, kv_heads: int, head_dim: int, tokens
                 part[T.ramp(0, 1, lanes)] = total[r, T.ramp(0, 1, lanes)]
                 inverse: T.let = T.broadcast(T.float32(1) / lane_sum(part, range(lanes)), lanes)
                 column: T.let = (h * group + r % group) * head_dim
-                for line in T.unroll(head_dim * 4 // LINE):
-                    next_row: T.let = first[t] + (r + AHEAD) // group
-                    T.evaluate(prefetch(Y, next_row, column + line * (LINE // 4), level=1, write=True))
+                rows_ahead(1, head_dim, first[t] + (r + AHEAD) // group, column, Y, write=True)
                 for j in T.serial(head_dim // lanes):
                     mean: T.let = O[r, T.ramp(j * lanes, 1, lanes)] * inverse
                     Y[first[t] + r // group, T.ramp(column + j * lanes, 1, lanes)] = mean

@@ -14,8 +14,9 @@ from ilmari.kernels.byte_dot import dot_bytes
 from ilmari.kernels.dot_tile import DotTile
 from ilmari.kernels.form import GROUP, GROUPS, groups
 from ilmari.kernels.isa import Isa, fma
-from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, output_ahead, store, weights_ahead
+from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store, weights_ahead
 from ilmari.kernels.plan import LinearShape
+from ilmari.kernels.prefetch import rows_ahead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def block_product(isa: Isa, shape: LinearShape) -> Any:
         size = T.meta_var(bands * vectors * lanes)
         acc = T.alloc_buffer((size,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         total = T.alloc_buffer((size,), "float32", scope="local", annotations={"disable_lower_builtin": True})
-        output_ahead(rows, block, row0 + row, column0, Y)
+        rows_ahead(rows, block, row0 + row, column0, Y, write=True)
         for t in T.unroll(bands * vectors):
             total[T.ramp(t * lanes, 1, lanes)] = T.broadcast(T.float32(0), lanes)
         last: T.let = panel == panels - 1

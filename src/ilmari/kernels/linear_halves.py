@@ -16,8 +16,9 @@ from ilmari.kernels.byte_dot import dot_bytes
 from ilmari.kernels.dot_tile import DotTile
 from ilmari.kernels.form import CHUNK, HALVES, chunks
 from ilmari.kernels.isa import Isa
-from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, output_ahead, store, weights_ahead
+from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store, weights_ahead
 from ilmari.kernels.plan import LinearShape
+from ilmari.kernels.prefetch import rows_ahead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
     def tile(rows, first, nb, X, correction, scale, W, channel_scale, Y):
         acc = T.alloc_buffer((rows * 2 * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         sums = T.alloc_buffer((rows * block,), "float32", scope="local", annotations={"disable_lower_builtin": True})
-        output_ahead(rows, block, first, nb * block, Y)
+        rows_ahead(rows, block, first, nb * block, Y, write=True)
         for chunk in T.serial(chunks(k)):
             for i in T.unroll(rows):
                 for j in T.unroll(vectors):

@@ -121,14 +121,6 @@ def weights_ahead(isa: Isa, block: int, most: int) -> Any:
 
 
 @T.inline
-def output_ahead(rows, block, first, column, Y):
-    """Start to load what a tile will write, some rows of one block of channels: each row is another page."""
-    for i in T.unroll(rows):
-        for line in T.unroll(max(1, block * 4 // LINE)):
-            T.evaluate(prefetch(Y, first + i, column + line * (LINE // 4), level=1, write=True))
-
-
-@T.inline
 def store(lanes, add, i, columns, value, Y):
     """Y[i, columns:columns + lanes] (+)= value."""
     if add:

@@ -32,3 +32,14 @@ def prefetch_head(cache: Buffer, block: PrimExpr, head: PrimExpr, line: PrimExpr
         return prefetch(cache, block, head, line * LINE)
     at = line * (LINE // 2)
     return prefetch(cache, block, head, at // cache.shape[3], at % cache.shape[3])
+
+
+@T.inline
+def rows_ahead(rows, columns, first, column, buffer, write):
+    """Start to load columns of some rows of float32 into the first-level cache, to write them, if so.
+
+    Each row is another page, of which the CPU guesses nothing.
+    """
+    for i in T.unroll(rows):
+        for line in T.unroll(max(1, columns * 4 // LINE)):
+            T.evaluate(prefetch(buffer, first + i, column + line * (LINE // 4), level=1, write=write))
