@@ -12,6 +12,7 @@ from ilmari.kernels.plan import LinearShape, Plan, padded
 from ilmari.kernels.scheme import SCHEMES
 
 CPUS = {
+    "avx512-zen5": "znver5",
     "avx512-amd": "znver4",
     "avx512-bf16": "cooperlake",
     "avx512-vnni": "cascadelake",
@@ -34,7 +35,11 @@ def _forms(isa: Isa) -> list[Form]:
 
 
 INTEGER_ISAS = tuple(
-    {(isa.lanes, isa.byte_dot is None, isa.traded, isa.dot_rows): isa for isa in reversed(ISAS) if _forms(isa)}.values()
+    {
+        (isa.lanes, isa.byte_dot is None, isa.traded, isa.dot_rows, isa.weight_loads): isa
+        for isa in reversed(ISAS)
+        if _forms(isa)
+    }.values()
 )
 """Instruction sets with integer dot products, one for each way to use them."""
 

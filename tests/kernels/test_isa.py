@@ -21,7 +21,7 @@ from ilmari.kernels.target import CPUINFO_NAMES, check_host, host_features, reso
 
 CPUS = {
     "znver4": "avx512-amd",
-    "znver5": "avx512-amd",
+    "znver5": "avx512-zen5",
     "cascadelake": "avx512-vnni",
     "icelake-server": "avx512-vnni",
     "sapphirerapids": "avx512-bf16",

@@ -6,7 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import WIDTHS, Kernel, target_for
+from compiled_kernel import WIDTHS, Kernel, target_for
 from packed import CPUS, INTEGER_KERNELS, byte_shape, linear_shape
 from small_model import SMALL
 
@@ -21,6 +21,8 @@ from ilmari.kernels.layer_input import copy, norm, silu
 from ilmari.kernels.library import KernelLibrary, aligned_copy, tensor
 from ilmari.kernels.linear_bfloat16 import linear_bfloat16
 from ilmari.kernels.linear_float import linear_float
+from ilmari.kernels.linear_groups import linear_groups
+from ilmari.kernels.linear_halves import linear_halves
 from ilmari.kernels.linear_pairs import linear_pairs
 from ilmari.kernels.plan import Plan
 from ilmari.kernels.rmsnorm import rmsnorm_reference
@@ -155,12 +157,11 @@ def test_nothing_is_called_but_the_runtime(isa, compiled):
 
 
 def inner_loops(code, instruction):
-    """The innermost loops of ARM's assembly that have an instruction: from a label to the jump back to it."""
+    """The innermost loops of assembly that have an instruction: from a label to the jump back to it."""
     lines = code.splitlines()
     at = {line.split(":")[0]: index for index, line in enumerate(lines) if line.startswith(".LBB")}
-    jumps = [
-        (at.get(line.split()[-1], index), index) for index, line in enumerate(lines) if re.match(r"\s+b[.\s]", line)
-    ]
+    jump = re.compile(r"\s+(b[.\s]|j\w+\s)")  # ARM's and x86's
+    jumps = [(at.get(line.split()[-1], index), index) for index, line in enumerate(lines) if jump.match(line)]
     loops = [
         (first, last) for first, last in jumps if first < last and any(instruction in x for x in lines[first:last])
     ]
@@ -179,3 +180,12 @@ def test_arm_multiplies_in_registers(name, instruction, form):
     assert len(loops) >= 3  # register tiles of four rows or three, down to one
     for body in loops:
         assert 16 * len(re.findall(r"\bst[rp]\s+q", body)) <= len(re.findall(rf"\b{instruction}\b", body))
+
+
+@pytest.mark.parametrize(("generate", "tiles"), [(linear_groups, 4), (linear_halves, 3), (gated_groups, 8)])
+def test_a_loop_loads_weights_by_few_instructions(generate, tiles):
+    """In register tiles of one row as well, whose loops are short enough for LLVM to unroll them."""
+    isa = isa_named("avx512-zen5")
+    code = Kernel(generate(isa, byte_shape(isa, 2048, 2048, False)), resolve_target(CPUS[isa.name])).source("asm")
+    loads = [len(re.findall(r"\svmov\w+\s+\S*\(.*\), %zmm", body)) for body in inner_loops(code, "vpdpbusd")]
+    assert loads == [isa.weight_loads] * tiles

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tvm.script import tirx as T
 
+from ilmari.kernels.as_written import with_loops_as_written
 from ilmari.kernels.form import GROUP, GROUPS, groups
 from ilmari.kernels.isa import Isa
 from ilmari.kernels.linear_groups import block_product
@@ -79,4 +80,4 @@ def gated_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
         next_scale = T.match_buffer(next_s, (m, scales.columns(inner)), scales.dtype)
         each(m, X, correction, scale, W, channel_scale, Q, next_correction, next_scale)
 
-    return with_stealing(kernel)
+    return with_loops_as_written(isa, with_stealing(kernel))

@@ -27,6 +27,8 @@ class Isa:
     bf16_dot: bfloat16 numbers are multiplied and summed by twos in one instruction (AVX512-BF16).
     dot_rows: rows of activations that `byte_dot` multiplies by the same weights. Where it is more than one, the
     instruction is a matrix product: lane c * dot_rows + r has the sum of channel c and row r.
+    weight_loads: loads of weights that a loop may have for the CPU to fetch what follows by itself; None where no limit
+    was found. prefetch_level: the cache into which it is asked for weights that come next.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Isa:
     traded: int = 0
     bf16_dot: bool = False
     dot_rows: int = 1
+    weight_loads: int | None = None
+    prefetch_level: int = 2
 
     @property
     def dot_step(self) -> int:
@@ -53,6 +57,7 @@ class Isa:
 
 
 AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx2", "fma", "f16c"})
+AVX512_AMD = AVX512 | {"avx512bf16", "sse4a"}
 VNNI_512 = "llvm.x86.avx512.vpdpbusd.512", "llvm.x86.avx512.vpdpwssd.512"
 VNNI_256 = "llvm.x86.avx512.vpdpbusd.256", "llvm.x86.avx512.vpdpwssd.256"
 PMADDWD = "llvm.x86.avx2.pmadd.wd"
@@ -61,7 +66,19 @@ SMMLA = "llvm.aarch64.neon.smmla.v4i32.v16i8"
 
 ISAS: tuple[Isa, ...] = (
     # AMD's cores, and no others, have sse4a; they add vectors on other ports than they multiply on.
-    Isa("avx512-amd", 16, 4, True, AVX512 | {"avx512bf16", "sse4a"}, *VNNI_512, traded=3, bf16_dot=True),
+    Isa(
+        "avx512-zen5",
+        16,
+        4,
+        True,
+        AVX512_AMD | {"avxvnni"},
+        *VNNI_512,
+        traded=3,
+        bf16_dot=True,
+        weight_loads=16,
+        prefetch_level=1,
+    ),
+    Isa("avx512-amd", 16, 4, True, AVX512_AMD, *VNNI_512, traded=3, bf16_dot=True),
     Isa("avx512-bf16", 16, 4, True, AVX512 | {"avx512bf16"}, *VNNI_512, bf16_dot=True),
     Isa("avx512-vnni", 16, 4, True, AVX512, *VNNI_512),
     Isa("avx-vnni", 8, 2, True, frozenset({"avxvnni", "avx2", "fma", "f16c"}), *VNNI_256),

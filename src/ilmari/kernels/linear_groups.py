@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm.script import tirx as T
 
+from ilmari.kernels.as_written import only_here, steps_at_once, with_loops_as_written
 from ilmari.kernels.byte_dot import dot_bytes
 from ilmari.kernels.dot_tile import DotTile
 from ilmari.kernels.form import GROUP, GROUPS, groups
@@ -38,7 +39,7 @@ def linear_groups(isa: Isa, shape: LinearShape) -> PrimFunc:
     def multiply(m, nb, X, correction, scale, W, channel_scale, Y):
         product(0, m, nb, nb + 1, 0, nb * shape.block, X, correction, scale, W, channel_scale, Y)
 
-    return integer_kernel(GROUPS, shape, multiply)
+    return with_loops_as_written(isa, integer_kernel(GROUPS, shape, multiply))
 
 
 def block_product(isa: Isa, shape: LinearShape) -> Any:
@@ -48,10 +49,12 @@ def block_product(isa: Isa, shape: LinearShape) -> Any:
     The weights of block `following` will be wanted next.
     """
     lanes, block, k, k_step = isa.lanes, shape.block, shape.k, shape.k_step
-    dots, bytes_, steps, runs = DotTile(isa, block), lanes * 4, 2 * lanes // k_step, GROUP // (2 * lanes)
+    dots, bytes_, steps = DotTile(isa, block), lanes * 4, steps_at_once(isa, shape)
+    inputs = steps * k_step
+    turns = GROUP // inputs
     panels, panel_groups, panel_rows = -(-k // PANEL), PANEL // GROUP, min(PANEL, k) // k_step
     vectors = dots.vectors
-    fetch = weights_ahead(isa, block, ROWS)
+    fetch = weights_ahead(isa, block, ROWS, inputs)
 
     @T.inline
     def tile(rows, row, panel, add, first, nb, following, row0, column0, X, correction, scale, W, channel_scale, Y):
@@ -70,7 +73,8 @@ def block_product(isa: Isa, shape: LinearShape) -> Any:
                     acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dots.in_lanes(
                         dots.of_band(correction, first + row, rows, i, group)
                     )
-            for run in T.serial(T.min(runs, (k - group * GROUP) // (2 * lanes))):
+            for turn in T.serial(T.min(turns, (k - group * GROUP) // inputs)):
+                T.evaluate(only_here(isa))
                 if rows == ROWS:  # others never do, and loads would be kept in memory across the condition
                     fetch(
                         X.shape[0],
@@ -78,17 +82,17 @@ def block_product(isa: Isa, shape: LinearShape) -> Any:
                         T.Select(last, following, nb),
                         T.Select(last, 0, (panel + 1) * panel_rows),
                         panel_rows,
-                        g * runs + run,
+                        g * turns + turn,
                         W,
                     )
                 for step in T.unroll(steps):
                     for i in T.unroll(bands):
                         for j in T.unroll(vectors):
-                            at: T.let = group * (GROUP // 2) + run * lanes + step * k_step // 2
+                            at: T.let = group * (GROUP // 2) + (turn * steps + step) * k_step // 2
                             acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = dot_bytes(
                                 isa,
                                 acc[T.ramp((i * vectors + j) * lanes, 1, lanes)],
-                                W[nb, group * (GROUP // k_step) + run * steps + step, T.ramp(j * bytes_, 1, bytes_)],
+                                W[nb, group * (GROUP // k_step) + turn * steps + step, T.ramp(j * bytes_, 1, bytes_)],
                                 dots.operand(dots.of_band(X, first + row, rows, i, at, k_step // 2)),
                             )
             for i in T.unroll(bands):

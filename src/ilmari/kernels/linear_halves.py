@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tvm.script import tirx as T
 
+from ilmari.kernels.as_written import only_here, steps_at_once, with_loops_as_written
 from ilmari.kernels.byte_dot import dot_bytes
 from ilmari.kernels.dot_tile import DotTile
 from ilmari.kernels.form import CHUNK, HALVES, chunks
@@ -35,12 +36,14 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
     """
     lanes, block, k_step = isa.lanes, shape.block, shape.k_step
     k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
-    dots, bytes_, steps = DotTile(isa, block), lanes * 4, 2 * lanes // k_step
+    dots, bytes_, steps = DotTile(isa, block), lanes * 4, steps_at_once(isa, shape)
     height, words = isa.dot_rows, isa.dot_rows * k_step // 2
     # A token's high and low bytes are two rows of the tile. In X those of a run follow each other: where the two rows
     # are a band, they are one operand, because a step is a whole run.
-    assert height == 1 or steps == 1
-    fetch = weights_ahead(isa, block, ROWS)
+    assert height == 1 or k_step == shape.run
+    inputs = steps * k_step
+    parts = shape.run // inputs
+    fetch = weights_ahead(isa, block, ROWS, inputs)
 
     @T.inline
     def tile(rows, first, nb, X, correction, scale, W, channel_scale, Y):
@@ -52,19 +55,21 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
                 for j in T.unroll(vectors):
                     acc[dots.of_row(2 * i, j)] = T.broadcast(T.int32(0), lanes)
                     acc[dots.of_row(2 * i + 1, j)] = T.broadcast(correction[first + i, chunk], lanes)
-            for run in T.serial(T.min(CHUNK, k - chunk * CHUNK) // (2 * lanes)):
-                fetch(X.shape[0], first, nb, k // k_step, k // k_step, chunk * (CHUNK // (2 * lanes)) + run, W)
+            for turn in T.serial(T.min(CHUNK, k - chunk * CHUNK) // inputs):
+                T.evaluate(only_here(isa))
+                fetch(X.shape[0], first, nb, k // k_step, k // k_step, chunk * (CHUNK // inputs) + turn, W)
                 for step in T.unroll(steps):
                     for part in T.unroll(height):  # of the block: all of its weights would take too many registers
                         for i in T.unroll(dots.bands(rows * 2)):
                             for j in T.unroll(vectors):
-                                at: T.let = chunk * CHUNK + run * 2 * lanes
-                                column: T.let = at + i * height % 2 * lanes + step * k_step // 2
+                                run: T.let = chunk * CHUNK + turn // parts * shape.run + i * height % 2 * lanes
+                                column: T.let = run + (turn % parts * steps + step) * k_step // 2
+                                at: T.let = chunk * (CHUNK // k_step) + turn * steps + step
                                 t: T.let = part * vectors + j
                                 acc[T.ramp((i * dots.vectors + t) * lanes, 1, lanes)] = dot_bytes(
                                     isa,
                                     acc[T.ramp((i * dots.vectors + t) * lanes, 1, lanes)],
-                                    W[nb, at // k_step + step, T.ramp(t * bytes_, 1, bytes_)],
+                                    W[nb, at, T.ramp(t * bytes_, 1, bytes_)],
                                     dots.operand(X[first + i * height // 2, T.ramp(column, 1, words)]),
                                 )
             for i in T.unroll(rows):
@@ -81,7 +86,7 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
                 value: T.let = sums[T.ramp((i * vectors + j) * lanes, 1, lanes)] * factor
                 store(lanes, accumulate, first + i, columns, value, Y)
 
-    return integer_kernel(HALVES, shape, by_tiles(ROWS, tile))
+    return with_loops_as_written(isa, integer_kernel(HALVES, shape, by_tiles(ROWS, tile)))
 
 
 def linear_int16_reference(

@@ -41,7 +41,7 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
     lanes, block, traded = isa.lanes, shape.block, isa.traded
     k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
     words, steps = 2 * lanes, lanes // 2
-    fetch = weights_ahead(isa, block, ROWS)
+    fetch = weights_ahead(isa, block, ROWS, 2 * lanes)
 
     @T.inline
     def expand(nb, chunk, runs, W, panel, squares):

@@ -1,0 +1,44 @@
+"""Loops that stay as they are written: LLVM would unroll short ones, and copy those with a condition in them.
+
+That is good for most. But a CPU's own prefetching follows a limited number of load instructions, each with its stride;
+of a loop with more of them it follows none, and weights come from memory as slowly as misses do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tvm.script import tirx as T
+
+from ilmari.kernels.isa import Isa
+from ilmari.kernels.llvm_source import with_llvm
+from ilmari.kernels.plan import LinearShape
+
+if TYPE_CHECKING:
+    from tvm.tirx import PrimExpr, PrimFunc
+
+LLVM_SOURCE = """
+define linkonce_odr i32 @only_here() #0 {
+  call void asm sideeffect "", ""() #1
+  ret i32 0
+}
+
+attributes #0 = { alwaysinline nounwind }
+attributes #1 = { noduplicate nounwind }
+"""
+
+
+def with_loops_as_written(isa: Isa, kernel: PrimFunc) -> PrimFunc:
+    """`kernel`, which may have `only_here` in it, with what that needs."""
+    return with_llvm(kernel, LLVM_SOURCE) if isa.weight_loads else kernel
+
+
+def only_here(isa: Isa) -> PrimExpr:
+    """Where `Isa.weight_loads` asks for it, no instruction, but one that LLVM may not copy: nor the loop around it."""
+    return T.call_extern("int32", "only_here") if isa.weight_loads else T.int32(0)
+
+
+def steps_at_once(isa: Isa, shape: LinearShape) -> int:
+    """Steps over a block's inputs that are written out in a loop: those of a run, or as many as its loads may be."""
+    steps = shape.run // shape.k_step
+    return min(steps, isa.weight_loads * isa.lanes // shape.block) if isa.weight_loads else steps
