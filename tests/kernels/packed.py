@@ -36,7 +36,7 @@ def _forms(isa: Isa) -> list[Form]:
 
 INTEGER_ISAS = tuple(
     {
-        (isa.lanes, isa.byte_dot is None, isa.traded, isa.dot_rows, isa.weight_loads): isa
+        (isa.lanes, isa.byte_dot is None, isa.traded, isa.dot_rows, isa.loads): isa
         for isa in reversed(ISAS)
         if _forms(isa)
     }.values()

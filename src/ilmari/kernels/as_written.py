@@ -30,15 +30,20 @@ attributes #1 = { noduplicate nounwind }
 
 def with_loops_as_written(isa: Isa, kernel: PrimFunc) -> PrimFunc:
     """`kernel`, which may have `only_here` in it, with what that needs."""
-    return with_llvm(kernel, LLVM_SOURCE) if isa.weight_loads else kernel
+    return with_llvm(kernel, LLVM_SOURCE) if isa.loads else kernel
 
 
 def only_here(isa: Isa) -> PrimExpr:
-    """Where `Isa.weight_loads` asks for it, no instruction, but one that LLVM may not copy: nor the loop around it."""
-    return T.call_extern("int32", "only_here") if isa.weight_loads else T.int32(0)
+    """Where `Isa.loads` asks for it, no instruction, but one that LLVM may not copy: nor the loop around it."""
+    return T.call_extern("int32", "only_here") if isa.loads else T.int32(0)
 
 
-def steps_at_once(isa: Isa, shape: LinearShape) -> int:
-    """Steps over a block's inputs that are written out in a loop: those of a run, or as many as its loads may be."""
+def steps_at_once(isa: Isa, shape: LinearShape, bands: int) -> int:
+    """Steps over the inputs that a loop has written out: a run, or a part of it with no more than `Isa.loads`.
+
+    A step loads a block's weights, a vector each, and activations for each of the `bands` (see `dot_tile`).
+    """
     steps = shape.run // shape.k_step
-    return min(steps, isa.weight_loads * isa.lanes // shape.block) if isa.weight_loads else steps
+    while isa.loads and steps > 1 and steps * (shape.block // isa.lanes + bands) > isa.loads:
+        steps //= 2
+    return steps

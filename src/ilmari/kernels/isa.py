@@ -27,8 +27,10 @@ class Isa:
     bf16_dot: bfloat16 numbers are multiplied and summed by twos in one instruction (AVX512-BF16).
     dot_rows: rows of activations that `byte_dot` multiplies by the same weights. Where it is more than one, the
     instruction is a matrix product: lane c * dot_rows + r has the sum of channel c and row r.
-    weight_loads: loads of weights that a loop may have for the CPU to fetch what follows by itself; None where no limit
-    was found. prefetch_level: the cache into which it is asked for weights that come next.
+    loads: load instructions that a loop may have for the CPU to fetch by itself what they load next; None where no
+    limit was found. prefetch_level: the cache into which it is asked for weights that come next. lookahead: bytes
+    between the weights that are multiplied and those asked for, where all come from memory; 0 where the CPU looks far
+    enough ahead by itself.
     """
 
     name: str
@@ -42,8 +44,9 @@ class Isa:
     traded: int = 0
     bf16_dot: bool = False
     dot_rows: int = 1
-    weight_loads: int | None = None
+    loads: int | None = None
     prefetch_level: int = 2
+    lookahead: int = 0
 
     @property
     def dot_step(self) -> int:
@@ -75,8 +78,9 @@ ISAS: tuple[Isa, ...] = (
         *VNNI_512,
         traded=3,
         bf16_dot=True,
-        weight_loads=16,
+        loads=24,
         prefetch_level=1,
+        lookahead=4096,
     ),
     Isa("avx512-amd", 16, 4, True, AVX512_AMD, *VNNI_512, traded=3, bf16_dot=True),
     Isa("avx512-bf16", 16, 4, True, AVX512 | {"avx512bf16"}, *VNNI_512, bf16_dot=True),

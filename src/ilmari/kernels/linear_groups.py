@@ -15,9 +15,10 @@ from ilmari.kernels.byte_dot import dot_bytes
 from ilmari.kernels.dot_tile import DotTile
 from ilmari.kernels.form import GROUP, GROUPS, groups
 from ilmari.kernels.isa import Isa, fma
-from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store, weights_ahead
+from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store
 from ilmari.kernels.plan import LinearShape
 from ilmari.kernels.prefetch import rows_ahead
+from ilmari.kernels.weights_ahead import weights_ahead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,17 +50,18 @@ def block_product(isa: Isa, shape: LinearShape) -> Any:
     The weights of block `following` will be wanted next.
     """
     lanes, block, k, k_step = isa.lanes, shape.block, shape.k, shape.k_step
-    dots, bytes_, steps = DotTile(isa, block), lanes * 4, steps_at_once(isa, shape)
-    inputs = steps * k_step
-    turns = GROUP // inputs
+    dots, bytes_ = DotTile(isa, block), lanes * 4
     panels, panel_groups, panel_rows = -(-k // PANEL), PANEL // GROUP, min(PANEL, k) // k_step
     vectors = dots.vectors
-    fetch = weights_ahead(isa, block, ROWS, inputs)
+    ahead = weights_ahead(isa, block, ROWS, steps_at_once(isa, shape, dots.bands(ROWS)) * k_step)
 
     @T.inline
     def tile(rows, row, panel, add, first, nb, following, row0, column0, X, correction, scale, W, channel_scale, Y):
         bands = T.meta_var(dots.bands(rows))
         size = T.meta_var(bands * vectors * lanes)
+        steps = T.meta_var(steps_at_once(isa, shape, bands))
+        inputs = T.meta_var(steps * k_step)
+        turns = T.meta_var(GROUP // inputs)
         acc = T.alloc_buffer((size,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         total = T.alloc_buffer((size,), "float32", scope="local", annotations={"disable_lower_builtin": True})
         rows_ahead(rows, block, row0 + row, column0, Y, write=True)
@@ -76,7 +78,7 @@ def block_product(isa: Isa, shape: LinearShape) -> Any:
             for turn in T.serial(T.min(turns, (k - group * GROUP) // inputs)):
                 T.evaluate(only_here(isa))
                 if rows == ROWS:  # others never do, and loads would be kept in memory across the condition
-                    fetch(
+                    ahead.next_rows(
                         X.shape[0],
                         first + row,
                         T.Select(last, following, nb),
@@ -85,6 +87,7 @@ def block_product(isa: Isa, shape: LinearShape) -> Any:
                         g * turns + turn,
                         W,
                     )
+                    ahead.own_rows(X.shape[0], first + row, nb, (group * turns + turn) * steps, W)
                 for step in T.unroll(steps):
                     for i in T.unroll(bands):
                         for j in T.unroll(vectors):

@@ -17,9 +17,10 @@ from ilmari.kernels.byte_dot import dot_bytes
 from ilmari.kernels.dot_tile import DotTile
 from ilmari.kernels.form import CHUNK, HALVES, chunks
 from ilmari.kernels.isa import Isa
-from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store, weights_ahead
+from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store
 from ilmari.kernels.plan import LinearShape
 from ilmari.kernels.prefetch import rows_ahead
+from ilmari.kernels.weights_ahead import weights_ahead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,17 +37,19 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
     """
     lanes, block, k_step = isa.lanes, shape.block, shape.k_step
     k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
-    dots, bytes_, steps = DotTile(isa, block), lanes * 4, steps_at_once(isa, shape)
+    dots, bytes_ = DotTile(isa, block), lanes * 4
     height, words = isa.dot_rows, isa.dot_rows * k_step // 2
     # A token's high and low bytes are two rows of the tile. In X those of a run follow each other: where the two rows
     # are a band, they are one operand, because a step is a whole run.
     assert height == 1 or k_step == shape.run
-    inputs = steps * k_step
-    parts = shape.run // inputs
-    fetch = weights_ahead(isa, block, ROWS, inputs)
+    steps_of = {rows: steps_at_once(isa, shape, dots.bands(2 * rows)) for rows in range(1, ROWS + 1)}
+    ahead_of = {rows: weights_ahead(isa, block, ROWS, steps * k_step) for rows, steps in steps_of.items()}
 
     @T.inline
     def tile(rows, first, nb, X, correction, scale, W, channel_scale, Y):
+        steps, ahead = T.meta_var(steps_of[rows]), T.meta_var(ahead_of[rows])
+        inputs = T.meta_var(steps * k_step)
+        parts = T.meta_var(shape.run // inputs)
         acc = T.alloc_buffer((rows * 2 * block,), "int32", scope="local", annotations={"disable_lower_builtin": True})
         sums = T.alloc_buffer((rows * block,), "float32", scope="local", annotations={"disable_lower_builtin": True})
         rows_ahead(rows, block, first, nb * block, Y, write=True)
@@ -57,7 +60,9 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
                     acc[dots.of_row(2 * i + 1, j)] = T.broadcast(correction[first + i, chunk], lanes)
             for turn in T.serial(T.min(CHUNK, k - chunk * CHUNK) // inputs):
                 T.evaluate(only_here(isa))
-                fetch(X.shape[0], first, nb, k // k_step, k // k_step, chunk * (CHUNK // inputs) + turn, W)
+                ahead.next_rows(X.shape[0], first, nb, k // k_step, k // k_step, chunk * (CHUNK // inputs) + turn, W)
+                if rows > 1:  # with one, the CPU looks ahead of what it multiplies far enough
+                    ahead.own_rows(X.shape[0], first, nb, chunk * (CHUNK // k_step) + turn * steps, W)
                 for step in T.unroll(steps):
                     for part in T.unroll(height):  # of the block: all of its weights would take too many registers
                         for i in T.unroll(dots.bands(rows * 2)):

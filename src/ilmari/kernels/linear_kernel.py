@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tvm.script import tirx as T
 
 from ilmari.kernels.form import Form
-from ilmari.kernels.isa import Isa
 from ilmari.kernels.plan import LinearShape
-from ilmari.kernels.prefetch import LINE, prefetch
 from ilmari.kernels.scheme import storage
 from ilmari.kernels.stealing import in_parallel, with_stealing
 
@@ -88,38 +86,6 @@ def by_tiles(most: int, tile: Any) -> Any:
         return each
 
     return reduce(then, range(most - 1, 0, -1), whole)
-
-
-FETCHERS = 4
-"""Register tiles, the last of a block of channels, that ask for the next weights."""
-
-FETCHING = 3
-"""Tiles of a step from which on they do: with fewer, most of the time goes into reading as it is."""
-
-
-def weights_ahead(isa: Isa, block: int, most: int, inputs: int) -> Any:
-    """Inline fetch(m, first, nb, start, rows, turn, W): a tile's share of the packed rows [start, start + rows) of W.
-
-    `turn` is that of the tile's loop, which takes so many inputs at once.
-
-    The weights of a block come from memory with its first rows of m and are in cache for the others. So that neither
-    memory nor arithmetic waits for the other, the last whole tiles of `most` rows ask for the weights that come next;
-    asked for sooner, they would be gone from the cache again.
-    """
-    row_lines = max(1, block * isa.dot_step // LINE)
-    turn_bytes = inputs * block
-    share, pause = max(1, turn_bytes // LINE // FETCHERS), max(1, FETCHERS * LINE // turn_bytes)  # lines, turns
-
-    @T.inline
-    def fetch(m, first, nb, start, rows, turn, W):
-        tile: T.let = m // most - 1 - first // most
-        if (m >= FETCHING * most) & (tile >= 0) & (tile < FETCHERS) & (turn % pause == 0):
-            for part in T.unroll(share):
-                line: T.let = turn // pause * share + part
-                row: T.let = start + tile * (rows // FETCHERS) + line // row_lines
-                T.evaluate(prefetch(W, nb, row, line % row_lines * LINE, level=isa.prefetch_level))
-
-    return fetch
 
 
 @T.inline

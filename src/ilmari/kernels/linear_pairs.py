@@ -22,8 +22,9 @@ from tvm.script import tirx as T
 from ilmari.kernels.byte_dot import dot_words, every_lane
 from ilmari.kernels.form import CHUNK, CLASSES, PAIRS, chunks
 from ilmari.kernels.isa import Isa
-from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store, weights_ahead
+from ilmari.kernels.linear_kernel import by_tiles, integer_kernel, store
 from ilmari.kernels.plan import LinearShape
+from ilmari.kernels.weights_ahead import weights_ahead
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
@@ -41,7 +42,7 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
     lanes, block, traded = isa.lanes, shape.block, isa.traded
     k, accumulate, vectors = shape.k, shape.accumulate, block // lanes
     words, steps = 2 * lanes, lanes // 2
-    fetch = weights_ahead(isa, block, ROWS, 2 * lanes)
+    ahead = weights_ahead(isa, block, ROWS, 2 * lanes)
 
     @T.inline
     def expand(nb, chunk, runs, W, panel, squares):
@@ -75,7 +76,7 @@ def linear_pairs(isa: Isa, shape: LinearShape) -> PrimFunc:
                 row_part: T.let = T.broadcast(correction[first + row + i, chunk * CLASSES + j % CLASSES], lanes)
                 acc[T.ramp((i * vectors + j) * lanes, 1, lanes)] = row_part - squares[T.ramp(j * lanes, 1, lanes)]
         for run in T.serial(runs):
-            fetch(count, row, nb, (chunk + 1) * (CHUNK // 4), CHUNK // 4, run, W)
+            ahead.next_rows(count, row, nb, (chunk + 1) * (CHUNK // 4), CHUNK // 4, run, W)
             for step in T.unroll(steps):
                 for i in T.unroll(rows):
                     for j in T.unroll(vectors):
