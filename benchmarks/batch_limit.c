@@ -26,8 +26,15 @@ static int8_t activations[TILES * ROWS * STRIDE] __attribute__((aligned(64)));
 static float scales[TILES * ROWS * GROUPS] __attribute__((aligned(64)));
 static int32_t corrections[TILES * ROWS * GROUPS] __attribute__((aligned(64)));
 
+/* How a loop is written: steps of four inputs one after another, and the cache that what comes next is asked into. */
+struct loop {
+    int steps, hint;
+};
+static const struct loop MANY_LOADS = {8, _MM_HINT_T1}, FEW_LOADS = {2, _MM_HINT_T0};
+
 /* A tile of products, as `kernels/linear_groups.py` makes them; it asks for its share of the next weights. */
-static inline __attribute__((always_inline)) void tile(const uint8_t *weights, int index, const uint8_t *next, float *y)
+static inline __attribute__((always_inline)) void tile(const uint8_t *weights, int index, const uint8_t *next, float *y,
+                                                       struct loop loop)
 {
     const int8_t *x = activations + index * ROWS * STRIDE;
     const float *scale = scales + index * ROWS * GROUPS;
@@ -41,12 +48,18 @@ static inline __attribute__((always_inline)) void tile(const uint8_t *weights, i
 #pragma GCC unroll 16
         for (int t = 0; t < ROWS * VECTORS; t++)
             acc[t] = _mm512_set1_epi32(correction[t / VECTORS * GROUPS + group]);
-        for (int half = 0; half < 2; half++)
+#pragma GCC unroll 1
+        for (int turn = 0; turn < GROUP / 4 / loop.steps; turn++)
 #pragma GCC unroll 8
-            for (int step = 0; step < GROUP / 8; step++) {
-                long at = (group * 2 + half) * (GROUP / 8) + step;
-                if (next)
-                    _mm_prefetch((const char *)next + index * (BLOCK / TILES) + at * (STEP / TILES), _MM_HINT_T1);
+            for (int step = 0; step < loop.steps; step++) {
+                long at = group * (GROUP / 4) + turn * loop.steps + step;
+                if (next) {
+                    const uint8_t *line = next + index * (BLOCK / TILES) + at * (STEP / TILES);
+                    if (loop.hint == _MM_HINT_T0)
+                        _mm_prefetch((const char *)line, _MM_HINT_T0);
+                    else
+                        _mm_prefetch((const char *)line, _MM_HINT_T1);
+                }
                 __m512i w[VECTORS];
 #pragma GCC unroll 4
                 for (int j = 0; j < VECTORS; j++)
@@ -86,26 +99,21 @@ static void peak(const uint8_t *weights, float *y)
         _mm512_store_si512(y + t * 16, acc[t]);
 }
 
-static void cached(const uint8_t *weights, float *y)
+static inline __attribute__((always_inline)) void step_of_16(const uint8_t *weights, float *y, bool from_memory,
+                                                             bool asking, struct loop loop)
 {
-    for (int block = 0; block < BLOCKS; block++)
+    for (int block = 0; block < BLOCKS; block++) {
+        const uint8_t *now = weights + (from_memory ? block : block % 2) * (long)BLOCK;
         for (int index = 0; index < TILES; index++)
-            tile(weights + block % 2 * BLOCK, index, NULL, y);
+            tile(now, index, asking ? now + BLOCK : NULL, y, loop);
+    }
 }
 
-static void streamed(const uint8_t *weights, float *y)
-{
-    for (int block = 0; block < BLOCKS; block++)
-        for (int index = 0; index < TILES; index++)
-            tile(weights + (long)block * BLOCK, index, weights + (block + 1L) * BLOCK, y);
-}
-
-static void unasked(const uint8_t *weights, float *y)
-{
-    for (int block = 0; block < BLOCKS; block++)
-        for (int index = 0; index < TILES; index++)
-            tile(weights + (long)block * BLOCK, index, NULL, y);
-}
+static void cached(const uint8_t *weights, float *y) { step_of_16(weights, y, false, false, MANY_LOADS); }
+static void streamed(const uint8_t *weights, float *y) { step_of_16(weights, y, true, true, MANY_LOADS); }
+static void unasked(const uint8_t *weights, float *y) { step_of_16(weights, y, true, false, MANY_LOADS); }
+static void cached_few(const uint8_t *weights, float *y) { step_of_16(weights, y, false, false, FEW_LOADS); }
+static void streamed_few(const uint8_t *weights, float *y) { step_of_16(weights, y, true, true, FEW_LOADS); }
 
 static void read_all(const uint8_t *weights, float *y)
 {
@@ -130,6 +138,8 @@ static const struct {
     {"streamed", streamed, true, TILES * ROWS},
     {"streamed, 4 KiB pages", streamed, false, TILES * ROWS},
     {"streamed, not asked for", unasked, true, TILES * ROWS},
+    {"cached, few loads", cached_few, true, TILES * ROWS},
+    {"streamed, few loads", streamed_few, true, TILES * ROWS},
     {"read", read_all, true, 1},
 };
 
