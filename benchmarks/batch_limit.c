@@ -30,7 +30,8 @@ static int32_t corrections[TILES * ROWS * GROUPS] __attribute__((aligned(64)));
 struct loop {
     int steps, hint;
 };
-static const struct loop MANY_LOADS = {8, _MM_HINT_T1}, FEW_LOADS = {2, _MM_HINT_T0};
+static const struct loop MANY_LOADS = {8, _MM_HINT_T1}, MANY_LOADS_L1 = {8, _MM_HINT_T0};
+static const struct loop FEW_LOADS = {2, _MM_HINT_T1}, FEW_LOADS_L1 = {2, _MM_HINT_T0};
 
 /* A tile of products, as `kernels/linear_groups.py` makes them; it asks for its share of the next weights. */
 static inline __attribute__((always_inline)) void tile(const uint8_t *weights, int index, const uint8_t *next, float *y,
@@ -114,6 +115,8 @@ static void streamed(const uint8_t *weights, float *y) { step_of_16(weights, y, 
 static void unasked(const uint8_t *weights, float *y) { step_of_16(weights, y, true, false, MANY_LOADS); }
 static void cached_few(const uint8_t *weights, float *y) { step_of_16(weights, y, false, false, FEW_LOADS); }
 static void streamed_few(const uint8_t *weights, float *y) { step_of_16(weights, y, true, true, FEW_LOADS); }
+static void streamed_l1(const uint8_t *weights, float *y) { step_of_16(weights, y, true, true, MANY_LOADS_L1); }
+static void streamed_few_l1(const uint8_t *weights, float *y) { step_of_16(weights, y, true, true, FEW_LOADS_L1); }
 
 static void read_all(const uint8_t *weights, float *y)
 {
@@ -140,6 +143,8 @@ static const struct {
     {"streamed, not asked for", unasked, true, TILES * ROWS},
     {"cached, few loads", cached_few, true, TILES * ROWS},
     {"streamed, few loads", streamed_few, true, TILES * ROWS},
+    {"streamed, first level", streamed_l1, true, TILES * ROWS},
+    {"both", streamed_few_l1, true, TILES * ROWS},
     {"read", read_all, true, 1},
 };
 

@@ -4,8 +4,8 @@
 
 The same register tile as in `kernels/linear_groups.py`, by the same instructions, for 16 rows of 2048 inputs, with the
 weights in the second-level cache and with weights from memory, each used once; beside the peak of the instruction and
-the bandwidth; and with few loads in a loop, as `Isa.loads` asks for on Zen 5. All by turns, the best and the median
-round of each.
+the bandwidth; and as on Zen 5, with few loads in a loop (`Isa.loads`), asking into the first-level cache, and both. All
+by turns, the best and the median round of each.
 """
 
 import argparse

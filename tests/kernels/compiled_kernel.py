@@ -18,7 +18,7 @@ from ilmari.kernels.isa import SDOT, SMMLA, Isa, isa_named
 from ilmari.kernels.library import aligned_zeros, tensor
 from ilmari.kernels.target import HOST, Target, host_arch, resolve_target, tvm_target
 
-WIDTHS = tuple(map(isa_named, ("avx512-amd", "avx2", "generic")))
+WIDTHS = tuple(map(isa_named, ("avx512-zen5", "avx2", "generic")))
 """Instruction sets that differ in more than their dot products."""
 
 GUARD = 64  # bytes around every array a kernel is given

@@ -29,6 +29,7 @@ from ilmari.kernels.rmsnorm import rmsnorm_reference
 from ilmari.kernels.rope_append import rope_append
 from ilmari.kernels.scheme import SCHEMES
 from ilmari.kernels.target import check_host, host_arch, resolve_target
+from ilmari.kernels.weights_ahead import FETCHERS
 
 ALLOWED = re.compile(r"TVM\w+|memset|memcpy")
 CALL = re.compile(r"\b(?:call|jmp)\w*\s+([A-Za-z_]\w*)")
@@ -40,7 +41,7 @@ ARRAY_IN_MEMORY = re.compile(
 )
 
 
-OBJECTS = tuple(map(isa_named, ("avx512-amd", "avx2", "neon-i8mm", "generic")))
+OBJECTS = tuple(map(isa_named, ("avx512-zen5", "avx2", "neon-i8mm", "generic")))
 
 
 @pytest.fixture(scope="module", params=OBJECTS, ids=lambda isa: isa.name)
@@ -187,6 +188,10 @@ def test_loops_have_few_loads(generate, tiles):
     """Those of register tiles of one row as well, which are short enough for LLVM to unroll them."""
     isa = isa_named("avx512-zen5")
     code = Kernel(generate(isa, byte_shape(isa, 2048, 2048, False)), resolve_target(CPUS[isa.name])).source("asm")
-    loads = [len(re.findall(r"\), %zmm\d+$", body, re.MULTILINE)) for body in inner_loops(code, "vpdpbusd")]
+    loops = inner_loops(code, "vpdpbusd")
+    loads = [len(re.findall(r"\)(?:\{1to16\})?, %zmm", body)) for body in loops]
     assert len(loads) >= tiles
     assert all(isa.loads / 2 < count <= isa.loads for count in loads)
+    # A whole tile asks for its share of what comes next, or for as many lines as it reads: two steps of 256 bytes.
+    assert max(body.count("prefetcht0") for body in loops) == 2 * 4 // FETCHERS + 2 * 4
+    assert "prefetcht1" not in code

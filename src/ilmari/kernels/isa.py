@@ -27,8 +27,8 @@ class Isa:
     bf16_dot: bfloat16 numbers are multiplied and summed by twos in one instruction (AVX512-BF16).
     dot_rows: rows of activations that `byte_dot` multiplies by the same weights. Where it is more than one, the
     instruction is a matrix product: lane c * dot_rows + r has the sum of channel c and row r.
-    loads: load instructions that a loop may have for the CPU to fetch by itself what they load next; None where no
-    limit was found. prefetch_level: the cache into which it is asked for weights that come next. lookahead: bytes
+    loads: most load instructions in a loop that the CPU's own prefetching still follows; None where no limit was
+    found. prefetch_level: the cache into which it is asked for weights that come next. lookahead: bytes
     between the weights that are multiplied and those asked for, where all come from memory; 0 where the CPU looks far
     enough ahead by itself.
     """
@@ -68,7 +68,8 @@ SDOT = "llvm.aarch64.neon.sdot.v4i32.v16i8"
 SMMLA = "llvm.aarch64.neon.smmla.v4i32.v16i8"
 
 ISAS: tuple[Isa, ...] = (
-    # AMD's cores, and no others, have sse4a; they add vectors on other ports than they multiply on.
+    # AMD's cores, and no others, have sse4a; they add vectors on other ports than they multiply on. Of those with
+    # AVX512, Zen 5 and later have AVX-VNNI as well; where a system hides that, they get the next row.
     Isa(
         "avx512-zen5",
         16,

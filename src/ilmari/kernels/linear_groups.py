@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.as_written import only_here, steps_at_once, with_loops_as_written
+from ilmari.kernels.as_written import not_copied, steps_at_once, with_loops_as_written
 from ilmari.kernels.byte_dot import dot_bytes
 from ilmari.kernels.dot_tile import DotTile
 from ilmari.kernels.form import GROUP, GROUPS, groups
@@ -53,13 +53,13 @@ def block_product(isa: Isa, shape: LinearShape) -> Any:
     dots, bytes_ = DotTile(isa, block), lanes * 4
     panels, panel_groups, panel_rows = -(-k // PANEL), PANEL // GROUP, min(PANEL, k) // k_step
     vectors = dots.vectors
-    ahead = weights_ahead(isa, block, ROWS, steps_at_once(isa, shape, dots.bands(ROWS)) * k_step)
+    ahead = weights_ahead(isa, block, ROWS, steps_at_once(dots, shape, ROWS) * k_step)
 
     @T.inline
     def tile(rows, row, panel, add, first, nb, following, row0, column0, X, correction, scale, W, channel_scale, Y):
         bands = T.meta_var(dots.bands(rows))
         size = T.meta_var(bands * vectors * lanes)
-        steps = T.meta_var(steps_at_once(isa, shape, bands))
+        steps = T.meta_var(steps_at_once(dots, shape, rows))
         inputs = T.meta_var(steps * k_step)
         turns = T.meta_var(GROUP // inputs)
         acc = T.alloc_buffer((size,), "int32", scope="local", annotations={"disable_lower_builtin": True})
@@ -76,8 +76,8 @@ def block_product(isa: Isa, shape: LinearShape) -> Any:
                         dots.of_band(correction, first + row, rows, i, group)
                     )
             for turn in T.serial(T.min(turns, (k - group * GROUP) // inputs)):
-                T.evaluate(only_here(isa))
-                if rows == ROWS:  # others never do, and loads would be kept in memory across the condition
+                T.evaluate(not_copied(isa))
+                if rows == ROWS:  # other tiles ask for nothing: loads would be kept in memory across the conditions
                     ahead.next_rows(
                         X.shape[0],
                         first + row,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tvm.script import tirx as T
 
-from ilmari.kernels.as_written import only_here, steps_at_once, with_loops_as_written
+from ilmari.kernels.as_written import not_copied, steps_at_once, with_loops_as_written
 from ilmari.kernels.byte_dot import dot_bytes
 from ilmari.kernels.dot_tile import DotTile
 from ilmari.kernels.form import CHUNK, HALVES, chunks
@@ -42,7 +42,7 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
     # A token's high and low bytes are two rows of the tile. In X those of a run follow each other: where the two rows
     # are a band, they are one operand, because a step is a whole run.
     assert height == 1 or k_step == shape.run
-    steps_of = {rows: steps_at_once(isa, shape, dots.bands(2 * rows)) for rows in range(1, ROWS + 1)}
+    steps_of = {rows: steps_at_once(dots, shape, 2 * rows) for rows in range(1, ROWS + 1)}
     ahead_of = {rows: weights_ahead(isa, block, ROWS, steps * k_step) for rows, steps in steps_of.items()}
 
     @T.inline
@@ -59,7 +59,7 @@ def linear_halves(isa: Isa, shape: LinearShape) -> PrimFunc:
                     acc[dots.of_row(2 * i, j)] = T.broadcast(T.int32(0), lanes)
                     acc[dots.of_row(2 * i + 1, j)] = T.broadcast(correction[first + i, chunk], lanes)
             for turn in T.serial(T.min(CHUNK, k - chunk * CHUNK) // inputs):
-                T.evaluate(only_here(isa))
+                T.evaluate(not_copied(isa))
                 ahead.next_rows(X.shape[0], first, nb, k // k_step, k // k_step, chunk * (CHUNK // inputs) + turn, W)
                 if rows > 1:  # with one, the CPU looks ahead of what it multiplies far enough
                     ahead.own_rows(X.shape[0], first, nb, chunk * (CHUNK // k_step) + turn * steps, W)

@@ -25,8 +25,8 @@ class Ahead:
     start + rows) of W. The weights of a block come from memory with its first rows of m and are in cache for the
     others. So that neither memory nor arithmetic waits for the other, the last whole tiles ask for the weights that
     come next; asked for sooner, they would be gone from the cache again.
-    own_rows(m, first, nb, row, W): of fewer tiles the first, for those `Isa.lookahead` after packed row `row`, where
-    its turn begins. After a block comes the next in memory.
+    own_rows(m, first, nb, row, W): in a step of fewer tiles, and in the first of them, for those `Isa.lookahead` after
+    packed row `row`, where its turn begins. After a block comes the next in memory.
     """
 
     next_rows: Any
@@ -50,13 +50,10 @@ def weights_ahead(isa: Isa, block: int, most: int, inputs: int) -> Ahead:
 
     @T.inline
     def own_rows(m, first, nb, row, W):
-        if (m < FETCHING * most) & (first == 0):
-            for part in T.unroll(turn_bytes // LINE):
-                line: T.let = lookahead + part
-                T.evaluate(prefetch(W, nb, row + line // row_lines, line % row_lines * LINE, level=1))
+        if lookahead > 0:  # noqa: SIM102 -- the generator's own condition
+            if (m < FETCHING * most) & (first == 0):
+                for part in T.unroll(turn_bytes // LINE):
+                    line: T.let = lookahead + part
+                    T.evaluate(prefetch(W, nb, row + line // row_lines, line % row_lines * LINE, level=1))
 
-    @T.inline
-    def nothing(m, first, nb, row, W):
-        pass
-
-    return Ahead(next_rows, own_rows if lookahead else nothing)
+    return Ahead(next_rows, own_rows)
