@@ -54,6 +54,8 @@ def weights_ahead(isa: Isa, block: int, most: int, inputs: int) -> Ahead:
             if (m < FETCHING * most) & (first == 0):
                 for part in T.unroll(turn_bytes // LINE):
                     line: T.let = lookahead + part
-                    T.evaluate(prefetch(W, nb, row + line // row_lines, line % row_lines * LINE, level=1))
+                    T.evaluate(
+                        prefetch(W, nb, row + line // row_lines, line % row_lines * LINE, level=isa.prefetch_level)
+                    )
 
     return Ahead(next_rows, own_rows)
