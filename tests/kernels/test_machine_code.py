@@ -41,6 +41,9 @@ ARRAY_IN_MEMORY = re.compile(
 )
 
 
+each_width = pytest.mark.parametrize("isa", [*WIDTHS, isa_named("avx512-amd")], ids=lambda isa: isa.name, indirect=True)
+"""With AVX512 twice: loops with few loads, and without a bound on them."""
+
 OBJECTS = tuple(map(isa_named, ("avx512-zen5", "avx2", "neon-i8mm", "generic")))
 
 
@@ -138,6 +141,7 @@ def register_kernels(isa):
         yield gated_groups, linear_shape(isa, "w8a8", "gate_up", 96)
 
 
+@each_width
 def test_local_buffers_are_registers(isa, compiled):
     """A buffer that LLVM cannot split is taken from the heap or the stack: the kernel is then several times slower."""
     for generate, *arguments in register_kernels(isa):
@@ -149,6 +153,7 @@ def test_local_buffers_are_registers(isa, compiled):
             assert ARRAY_IN_MEMORY.findall(code) == [], generate.__name__
 
 
+@each_width
 def test_nothing_is_called_but_the_runtime(isa, compiled):
     for generate, *arguments in register_kernels(isa):
         code = compiled(generate, *arguments).source("asm")
