@@ -379,6 +379,23 @@ def test_what_is_not_ours_stays(tmp_path: Path, make: Callable[[Path], None]) ->
     assert names(tmp_path) == ["later", "model"]
 
 
+def test_a_folder_put_aside_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another writer that takes the place between a look at the folder and its list leaves it empty."""
+    write(tmp_path / "model", b"old")
+    scandir = os.scandir
+
+    def late(folder: int) -> object:
+        monkeypatch.setattr(os, "scandir", scandir)
+        write(tmp_path / "model", b"another's")
+        assert os.listdir(folder) == []
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", late)
+    write(tmp_path / "model", b"new")
+    assert content(tmp_path / "model")["params/rank0.safetensors"] == b"new"
+    assert names(tmp_path) == ["model"]
+
+
 def test_many_writers_of_one_place(tmp_path: Path) -> None:
     """Each ends well, and what is there afterwards is one artifact, whole."""
     script = f"""

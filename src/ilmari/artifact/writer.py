@@ -153,7 +153,7 @@ class ArtifactWriter:
     def _check_place(self) -> None:
         """Only an artifact is ever replaced, and none that holds something more."""
         try:
-            names = {path.name for path in self._place.iterdir()}
+            names = _names(self._place)
         except FileNotFoundError:
             return
         except NotADirectoryError:
@@ -185,6 +185,19 @@ class ArtifactWriter:
                 older.rename(self._place)
         if not older.exists() or self._place.exists():
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _names(place: Path) -> set[str]:
+    """What lies in a folder, listed while it is in its place: one that another writer puts aside is emptied next."""
+    while True:
+        folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with os.scandir(folder) as entries:
+                names = {entry.name for entry in entries}
+            if os.path.samestat(os.fstat(folder), place.stat()):
+                return names
+        finally:
+            os.close(folder)
 
 
 def _claim(scratch: Path) -> BinaryIO:
