@@ -28,9 +28,10 @@ class Isa:
     dot_rows: rows of activations that `byte_dot` multiplies by the same weights. Where it is more than one, the
     instruction is a matrix product: lane c * dot_rows + r has the sum of channel c and row r.
     loads: most load instructions in a loop that the CPU's own prefetching still follows; None where no limit was
-    found. prefetch_level: the cache into which it is asked for weights that come next. lookahead: bytes
-    between the weights that are multiplied and those asked for, where all come from memory; 0 where the CPU looks far
-    enough ahead by itself.
+    found. prefetch_level: the cache into which it is asked for weights that come next. ahead_tiles: register tiles of a
+    step from which on they ask for those of the next block; with fewer, most of the time goes into reading as it is.
+    lookahead: bytes between the weights that a step of fewer tiles multiplies by and those that it asks for; 0 where
+    the CPU looks far enough ahead by itself.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Isa:
     dot_rows: int = 1
     loads: int | None = None
     prefetch_level: int = 2
+    ahead_tiles: int = 3
     lookahead: int = 0
 
     @property
@@ -81,6 +83,7 @@ ISAS: tuple[Isa, ...] = (
         bf16_dot=True,
         loads=24,
         prefetch_level=1,
+        ahead_tiles=2,
         lookahead=4096,
     ),
     Isa("avx512-amd", 16, 4, True, AVX512_AMD, *VNNI_512, traded=3, bf16_dot=True),

@@ -13,9 +13,6 @@ from ilmari.kernels.prefetch import LINE, prefetch
 FETCHERS = 4
 """Register tiles, the last of a block of channels, that ask for the next weights."""
 
-FETCHING = 3
-"""Tiles of a step from which on they do: with fewer, most of the time goes into reading as it is."""
-
 
 @dataclass(frozen=True)
 class Ahead:
@@ -24,9 +21,10 @@ class Ahead:
     next_rows(m, first, nb, start, rows, turn, W): in a turn of its loop, for its share of the packed rows [start,
     start + rows) of W. The weights of a block come from memory with its first rows of m and are in cache for the
     others. So that neither memory nor arithmetic waits for the other, the last whole tiles ask for the weights that
-    come next; asked for sooner, they would be gone from the cache again.
-    own_rows(m, first, nb, row, W): in a step of fewer tiles, and in the first of them, for those `Isa.lookahead` after
-    packed row `row`, where its turn begins. After a block comes the next in memory.
+    come next; asked for sooner, they would be gone from the cache again. They ask in the order of the addresses, which
+    the CPU's own prefetching follows, and in which the next block's first tile will want them.
+    own_rows(m, first, nb, row, W): in a step of fewer tiles, for those `Isa.lookahead` after packed row `row`, where
+    its turn begins. After a block comes the next in memory.
     """
 
     next_rows: Any
@@ -41,8 +39,8 @@ def weights_ahead(isa: Isa, block: int, most: int, inputs: int) -> Ahead:
 
     @T.inline
     def next_rows(m, first, nb, start, rows, turn, W):
-        tile: T.let = m // most - 1 - first // most
-        if (m >= FETCHING * most) & (tile >= 0) & (tile < FETCHERS) & (turn % pause == 0):
+        tile: T.let = first // most - T.max(m // most - FETCHERS, 0)
+        if (m >= isa.ahead_tiles * most) & (tile >= 0) & (tile < FETCHERS) & (turn % pause == 0):
             for part in T.unroll(share):
                 line: T.let = turn // pause * share + part
                 row: T.let = start + tile * (rows // FETCHERS) + line // row_lines
@@ -51,7 +49,7 @@ def weights_ahead(isa: Isa, block: int, most: int, inputs: int) -> Ahead:
     @T.inline
     def own_rows(m, first, nb, row, W):
         if lookahead > 0:  # noqa: SIM102 -- the generator's own condition
-            if (m < FETCHING * most) & (first == 0):
+            if (m < isa.ahead_tiles * most) & (first == 0):
                 for part in T.unroll(turn_bytes // LINE):
                     line: T.let = lookahead + part
                     T.evaluate(
